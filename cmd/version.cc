@@ -1,0 +1,7 @@
+#include "cmd/version.h"
+
+namespace echofs::cmd {
+
+const char* Version() { return ECHOFS_VERSION; }
+
+}  // namespace echofs::cmd

@@ -1,0 +1,67 @@
+// The file interface: every durable byte of echofs (databases, logs, state) goes through it, so that
+// tests can fail any operation or drop what was not synced. The real one is PosixStorage.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/bytes.h"
+
+namespace echofs {
+
+// An open file. All functions may be called by any number of threads at once. Errors carry the path;
+// a full disk is ResourceExhausted, a missing file NotFound, other failures Internal (with errno's text).
+class File {
+ public:
+  virtual ~File() = default;
+
+  // Reads at `offset`; returns how much was there: less than out.size() only at the end of the file.
+  virtual absl::StatusOr<std::size_t> ReadAt(std::uint64_t offset, MutableByteView out) const = 0;
+  // Writes all of `bytes` or fails; after a failure a prefix may have been written.
+  virtual absl::Status WriteAt(std::uint64_t offset, ByteView bytes) = 0;
+  virtual absl::Status Truncate(std::uint64_t size) = 0;
+  // Makes content and size durable (fdatasync).
+  virtual absl::Status Sync() = 0;
+  virtual absl::StatusOr<std::uint64_t> Size() const = 0;
+  // The descriptor for calls that are about metadata only (fstat, fchmod, fchown, futimens, fcntl locks);
+  // -1 where there is none. Owned by this object.
+  virtual int Descriptor() const = 0;
+};
+
+struct OpenOptions {
+  bool create = false;      // make the file when it is missing
+  bool exclusive = false;   // with create: AlreadyExists when it is there
+  bool truncate = false;    // drop its content
+  bool read_only = false;
+  std::uint32_t mode = 0644;  // permission bits of a new file; the umask does not apply
+};
+
+// Names are absolute paths, or relative to the working directory. Thread-safe.
+class Storage {
+ public:
+  virtual ~Storage() = default;
+
+  virtual absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path,
+                                                     const OpenOptions& options) = 0;
+  virtual absl::Status Remove(const std::string& path) = 0;
+  virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
+  // Makes the directory and its missing parents; OK when it exists.
+  virtual absl::Status MakeDirectories(const std::string& path) = 0;
+  // Makes creations, removals and renames in the directory durable.
+  virtual absl::Status SyncDirectory(const std::string& path) = 0;
+  // Names (not paths) of the entries of a directory but "." and "..", sorted.
+  virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
+  virtual absl::StatusOr<bool> Exists(const std::string& path) = 0;
+};
+
+// The file system of this machine. Lives for ever.
+Storage* PosixStorage();
+
+// Fills `out` at `offset`, and with zeros what lies beyond the end of the file, as SQLite does.
+absl::Status ReadZeroFilled(const File& file, std::uint64_t offset, MutableByteView out);
+
+}  // namespace echofs
