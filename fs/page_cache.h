@@ -31,6 +31,8 @@ class PageCache {
                                                              std::size_t size) = 0;
   // Drops the kernel's copy of a range and its attributes; size 0 means to the end of the file.
   virtual absl::Status Invalidate(InodeNumber inode, std::uint64_t offset, std::uint64_t size) = 0;
+  // Makes the kernel ask for the attributes again; its data stays.
+  virtual absl::Status InvalidateAttributes(InodeNumber /*inode*/) { return absl::OkStatus(); }
   // Makes the kernel forget what it knows of a name in a directory, also that it does not exist.
   virtual absl::Status InvalidateEntry(InodeNumber directory, const std::string& name) = 0;
 };

@@ -1,0 +1,71 @@
+// Where the database files of a replica stand: a small file beside the databases, `applied`.
+//
+// Layout: header of 48 bytes, magic "ECHOAPPL", format version u32, zeros; then slots of 48 bytes:
+//      0  XXH3_128 of the database's name     32  index of the synced entry u64
+//     16  index of the applied entry u64      40  XXH3_64 of bytes 0..39
+//     24  TXID of the applied entry u64
+// all zero for a free slot.
+//
+// A slot is written after its entry has been applied, so at a restart the files hold this entry or the next
+// one, or a part of the next one: recovery applies the next one again. The synced entry is what the files are
+// sure to hold after a crash of the machine.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "replication/ids.h"
+#include "replication/storage.h"
+
+namespace echofs::fs {
+
+struct AppliedPosition {
+  LogIndex index;
+  Txid txid;
+  LogIndex synced_index;
+};
+
+// Thread-safe.
+class AppliedPositions {
+ public:
+  // Slots whose checksum is wrong count as free: their databases are copied again.
+  static absl::StatusOr<std::unique_ptr<AppliedPositions>> Open(Storage* storage,
+                                                                const std::string& path);
+  std::optional<AppliedPosition> Get(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Set(const std::string& database, LogIndex index, Txid txid)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // The database's files have been synced when they held the entry `index`.
+  absl::Status SetSynced(const std::string& database, LogIndex index) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Remove(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes the slots durable.
+  absl::Status Sync() ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  using Key = std::array<std::uint64_t, 2>;
+  struct Slot {
+    std::uint32_t number;
+    AppliedPosition position;
+  };
+  explicit AppliedPositions(std::unique_ptr<File> file) : file_(std::move(file)) {}
+  static Key KeyOf(const std::string& database);
+  absl::Status WriteSlot(std::uint32_t number, const Key* key, const AppliedPosition& position)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const std::unique_ptr<File> file_;
+  absl::Mutex mutex_;
+  absl::flat_hash_map<Key, Slot> slots_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::uint32_t> free_ ABSL_GUARDED_BY(mutex_);
+  std::uint32_t slot_count_ ABSL_GUARDED_BY(mutex_) = 0;
+};
+
+}  // namespace echofs::fs

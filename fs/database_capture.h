@@ -1,0 +1,166 @@
+// One database on the primary: what applications write to its files becomes change sets in the log
+// (design C1 to C9). Between the mount, which brings every write, and the change log.
+//
+// Why it is right
+//
+// Two locks. `files_` orders what applications do to the files and what is captured of it. `logged_` guards
+// what the log says: position, and where the newest logged content of each page is. Whoever takes both takes
+// `files_` first. Every operation does its file I/O under the locks named below, so what was captured is
+// what is in the file (C1).
+//
+// WAL. A write to the WAL goes into the file, then WalCapture finds the commits that it completes; they wait
+// in `pending_`, in order, for the thread of the CaptureQueue, which calls LogPending: under `logged_` it
+// reads the pages from the WAL and the old ones from the place `wal_pages_` or the database file says, and
+// appends the entry (C9). This is right because nothing that it reads can change meanwhile: captured frames
+// are never overwritten with the same salts (CheckWrite, C3), and whatever else overwrites them - the start of
+// a new WAL, its removal, a checkpoint's write to the database file - waits until `pending_` is empty (C5).
+// A sync of the database file first syncs the log, since after it SQLite may start the WAL anew (C5).
+//
+// Rollback. While a valid journal exists, a write to the database file is preceded by hashing what it
+// overwrites, once a page (`dirty_`). The operation that ends the journal's life - unlink, truncation, zeroed
+// header - first appends the entry: pages whose hash differs from what it was, and the size (C4). If nothing
+// differs it was a rollback and nothing is appended. If the application has been syncing, the log is synced
+// before the journal goes. If the operation then fails, or the application rolls back, the transaction is
+// still open with the hashes of what was just logged, so the way back is logged as a change set too.
+//
+// Neither. Before its first commit a database may be written freely; it becomes one change set when the last
+// writing descriptor closes (C6). Afterwards such writes are refused.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "fs/commit_recorder.h"
+#include "fs/journal_reader.h"
+#include "fs/sqlite_format.h"
+#include "fs/wal_capture.h"
+#include "replication/apply_target.h"
+#include "replication/change_log.h"
+#include "replication/storage.h"
+
+namespace echofs::fs {
+
+using sqlite::FileRole;
+
+// What a capture needs from the node; outlives it.
+struct CaptureContext {
+  ChangeLog* log = nullptr;
+  std::function<Term()> term;
+  // Called when LogPending has work; any thread, no lock of the caller's but the capture's own is held.
+  std::function<void()> wake;
+};
+
+// Thread-safe.
+class DatabaseCapture {
+ public:
+  // `position`: where the log says the database stands; txid 0 for a file that is no database yet.
+  DatabaseCapture(std::string name, DatabasePosition position, CaptureContext context);
+
+  // The backing files, set before the first operation on the role; the main file first. A file that is set
+  // already (the same inode) stays. What the file holds is looked at: commits in a WAL that the log lacks
+  // are captured (design L5), so a hot journal must have been dealt with before.
+  absl::Status SetFile(FileRole role, std::shared_ptr<File> file);
+
+  absl::Status Write(FileRole role, std::uint64_t offset, ByteView bytes);
+  absl::Status Truncate(FileRole role, std::uint64_t size);
+  // Grows the file without content (fallocate).
+  absl::Status Extend(FileRole role, std::uint64_t size);
+  absl::Status Sync(FileRole role);
+  // The application removes the file: does what must come before and after `unlink`.
+  absl::Status Remove(FileRole role, const std::function<absl::Status()>& unlink);
+  // The last descriptor that may write to the main file was closed.
+  absl::Status LastWriterClosed();
+  // ---- For recovery, before applications come ----
+  // A transaction was committed, but its journal is still there (its super-journal is gone): takes it as if
+  // the journal ended now. The caller removes the journal then.
+  absl::Status TakeJournal(const JournalContent& content);
+  // Digest of what the files hold, by reading every page.
+  absl::StatusOr<std::uint64_t> ScanDigest();
+  // Appends the database as it is, every page of it.
+  absl::Status RecordWhole();
+
+  // True when the operation at hand could wait (for pending commits, or a sync): run it where waiting is
+  // allowed. For Write on kMain and kWal, and for all other operations.
+  bool WriteMayWait(FileRole role, std::uint64_t offset, std::uint64_t size);
+  bool EndOfJournalMayWait();
+
+  // Takes one commit from the queue into the log. False when there was none, or it failed and must be tried
+  // again later (the error is kept for Drain and the next write).
+  bool LogPending();
+  bool HasPending();
+  // Waits until all captured commits are in the log, or an attempt has failed.
+  absl::Status Drain();
+
+  // True once a header of SQLite has been written or found.
+  bool is_database();
+  // What the log knows.
+  DatabasePosition position();
+  bool wal_mode();
+  // See ApplyTarget::ReadPages.
+  absl::StatusOr<PageRun> ReadPages(PageNumber first, std::uint32_t count);
+
+ private:
+  absl::Status WriteMain(std::uint64_t offset, ByteView bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status WriteWal(std::uint64_t offset, ByteView bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status WriteJournal(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status TruncateMain(std::uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status RestartWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status DrainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  // Takes the commits of the WAL file as it is.
+  absl::Status LoadWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status LoadMain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  void Enqueue(std::vector<WalCommit> commits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  bool NeverCommitted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
+  absl::Status RefuseUnjournaledWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+
+  // Remembers what pages [first, last] are before they change.
+  absl::Status RememberPages(PageNumber first, PageNumber last)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  absl::Status EndTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  void ForgetTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status RecordMainFile(bool whole) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  absl::Status RecordWalCommit(const WalCommit& commit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
+  absl::StatusOr<std::uint64_t> OldHash(PageNumber page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
+  absl::StatusOr<sqlite::DatabaseHeader> ReadMainHeader();
+
+  const std::string name_;
+  const CaptureContext context_;
+
+  absl::Mutex files_;
+  std::shared_ptr<File> main_;
+  std::shared_ptr<File> journal_;
+  std::shared_ptr<File> wal_;
+  bool is_database_ ABSL_GUARDED_BY(files_) = false;
+  bool wal_mode_ ABSL_GUARDED_BY(files_) = false;
+  bool refusal_logged_ ABSL_GUARDED_BY(files_) = false;
+
+  // The open transaction of a rollback journal.
+  bool journal_valid_ ABSL_GUARDED_BY(files_) = false;
+  bool application_syncs_ ABSL_GUARDED_BY(files_) = false;
+  absl::flat_hash_map<PageNumber, std::uint64_t> dirty_ ABSL_GUARDED_BY(files_);
+
+  std::unique_ptr<WalCapture> wal_capture_ ABSL_GUARDED_BY(files_);
+  std::deque<WalCommit> pending_ ABSL_GUARDED_BY(files_);
+  absl::Status log_failure_ ABSL_GUARDED_BY(files_);
+
+  absl::Mutex logged_ ABSL_ACQUIRED_AFTER(files_);
+  DatabasePosition position_ ABSL_GUARDED_BY(logged_);
+  struct WalPage {
+    std::uint32_t frame;
+    std::uint64_t hash;
+  };
+  // Newest logged frame of each page in the present WAL.
+  absl::flat_hash_map<PageNumber, WalPage> wal_pages_ ABSL_GUARDED_BY(logged_);
+};
+
+}  // namespace echofs::fs

@@ -1,0 +1,335 @@
+#include "fs/database_set.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "fs/mount_replica_files.h"
+#include "replication/status_macros.h"
+
+namespace echofs::fs {
+
+DatabaseSet::DatabaseSet(const DatabaseSetOptions& options,
+                         std::unique_ptr<AppliedPositions> positions)
+    : options_(options), positions_(std::move(positions)) {
+  term_ = std::max<std::uint64_t>(1, options.log->last_term().value);
+}
+
+DatabaseSet::~DatabaseSet() = default;
+
+absl::StatusOr<std::unique_ptr<DatabaseSet>> DatabaseSet::Open(const DatabaseSetOptions& options) {
+  ECHOFS_RETURN_IF_ERROR(options.storage->MakeDirectories(options.root));
+  ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<AppliedPositions> positions,
+                          AppliedPositions::Open(options.storage, options.positions_file));
+  std::unique_ptr<DatabaseSet> set(new DatabaseSet(options, std::move(positions)));
+  ECHOFS_RETURN_IF_ERROR(options.was_replica ? set->RecoverReplica() : set->RecoverPrimary());
+  ECHOFS_RETURN_IF_ERROR(options.read_only ? set->FinishAsReplica() : set->FinishAsPrimary());
+  return set;
+}
+
+absl::Status DatabaseSet::StartReplicas(PageCache* cache, const std::string& mount_point) {
+  cache_ = cache;
+  mount_point_ = mount_point;
+  for (const DatabasePosition& logged : options_.log->Positions()) {
+    if (logged.dropped) continue;
+    const std::optional<fs::AppliedPosition> applied = positions_->Get(logged.name);
+    if (!applied) continue;  // replication copies it
+    const absl::StatusOr<DatabasePosition> position = PositionAt(logged.name, applied->index);
+    if (!position.ok()) continue;
+    int blocked_by_pid = 0;
+    const absl::Status opened = OpenReplica(logged.name, *position, &blocked_by_pid).status();
+    if (!opened.ok()) {
+      spdlog::error("{}: cannot be opened as a replica and will be copied again: {}", logged.name,
+                    std::string(opened.message()));
+      ECHOFS_RETURN_IF_ERROR(positions_->Remove(logged.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void DatabaseSet::Stop() {
+  std::vector<std::shared_ptr<Database>> all;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [name, database] : databases_) all.push_back(database);
+  }
+  for (const auto& database : all) {
+    if (database->capture()) {
+      const absl::Status drained = database->capture()->Drain();
+      if (!drained.ok()) {
+        spdlog::warn("{}: commits remain in the WAL and are taken at the next start: {}",
+                     database->name(), std::string(drained.message()));
+      }
+    }
+    if (const auto replica = database->replica()) {
+      const absl::Status closed = replica->Close();
+      if (!closed.ok()) spdlog::warn("{}: {}", database->name(), std::string(closed.message()));
+      database->SetReplica(nullptr);
+    }
+  }
+  if (read_only()) {
+    const absl::Status synced = positions_->Sync();
+    if (!synced.ok()) spdlog::warn("{}", std::string(synced.message()));
+  }
+}
+
+std::string DatabaseSet::MainPath(const std::string& path) {
+  return std::string(sqlite::ClassifyFileName(path).database);
+}
+
+std::shared_ptr<Database> DatabaseSet::Find(const std::string& path) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = databases_.find(path);
+  return it == databases_.end() ? nullptr : it->second;
+}
+
+DatabasePosition DatabaseSet::LoggedPosition(const std::string& database) {
+  const absl::StatusOr<DatabasePosition> position = options_.log->Position(database);
+  if (position.ok()) return *position;
+  DatabasePosition none;
+  none.name = database;
+  return none;
+}
+
+absl::StatusOr<std::shared_ptr<Database>> DatabaseSet::OpenMain(const std::string& path) {
+  if (auto database = Find(path)) return database;
+  std::shared_ptr<DatabaseCapture> capture;
+  if (!read_only()) {
+    absl::StatusOr<std::unique_ptr<File>> file =
+        options_.storage->Open(options_.root + "/" + path, {});
+    if (!file.ok()) {
+      OpenOptions no_writes;
+      no_writes.read_only = true;
+      file = options_.storage->Open(options_.root + "/" + path, no_writes);
+    }
+    if (!file.ok()) return file.status();
+    // The queue keeps the capture alive while it has work; the capture does not keep itself.
+    auto self = std::make_shared<std::weak_ptr<DatabaseCapture>>();
+    CaptureContext context;
+    context.log = options_.log;
+    context.term = [this] { return Term{term_.load(std::memory_order_acquire)}; };
+    context.wake = [this, self] {
+      if (auto locked = self->lock()) queue_.Add(std::move(locked));
+    };
+    capture = std::make_shared<DatabaseCapture>(path, LoggedPosition(path), std::move(context));
+    *self = capture;
+    ECHOFS_RETURN_IF_ERROR(capture->SetFile(FileRole::kMain, *std::move(file)));
+  }
+  absl::MutexLock lock(&mutex_);
+  std::shared_ptr<Database>& database = databases_[path];
+  if (!database) database = std::make_shared<Database>(path, std::move(capture));
+  return database;
+}
+
+void DatabaseSet::Forget(Database& database) {
+  database.SetRemoved();
+  absl::MutexLock lock(&mutex_);
+  const auto it = databases_.find(database.name());
+  if (it != databases_.end() && it->second.get() == &database) databases_.erase(it);
+}
+
+bool DatabaseSet::IsDatabase(const std::string& path) {
+  if (const auto database = Find(path)) return database->IsDatabase();
+  if (read_only()) return false;
+  const absl::StatusOr<DatabasePosition> position = options_.log->Position(path);
+  return position.ok() && !position->dropped;
+}
+
+bool DatabaseSet::HasDatabaseBelow(const std::string& directory) {
+  for (const DatabasePosition& position : options_.log->Positions()) {
+    if (!position.dropped && position.name.starts_with(directory + "/")) return true;
+  }
+  return false;
+}
+
+void DatabaseSet::LogOnce(const std::string& message) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!said_.insert(message).second) return;
+  }
+  spdlog::warn("{}", message);
+}
+
+void DatabaseSet::LogLocalFile(const std::string& path) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!said_.insert(path).second) return;
+  }
+  spdlog::info("{} is not a SQLite database: it stays on this node and is not replicated", path);
+}
+
+std::vector<DatabaseState> DatabaseSet::States() {
+  std::vector<DatabaseState> states;
+  for (DatabasePosition& logged : options_.log->Positions()) {
+    if (logged.dropped) continue;
+    DatabaseState state;
+    const std::shared_ptr<Database> database = Find(logged.name);
+    state.position = std::move(logged);
+    if (database && database->capture()) {
+      state.wal_mode = database->capture()->wal_mode();
+    } else if (const auto replica = database ? database->replica() : nullptr) {
+      state.position = replica->position();
+      state.wal_mode = replica->status().wal_mode;
+    } else {
+      OpenOptions no_writes;
+      no_writes.read_only = true;
+      std::array<std::uint8_t, sqlite::kDatabaseHeaderSize> bytes{};
+      const auto file =
+          options_.storage->Open(options_.root + "/" + state.position.name, no_writes);
+      if (file.ok() && ReadZeroFilled(**file, 0, bytes).ok()) {
+        const auto header = sqlite::ParseDatabaseHeader(bytes);
+        state.wal_mode = header && header->wal_mode;
+      }
+    }
+    states.push_back(std::move(state));
+  }
+  return states;
+}
+
+absl::StatusOr<std::vector<std::string>> DatabaseSet::LocalFiles() {
+  ECHOFS_ASSIGN_OR_RETURN(std::vector<std::string> names, ListMainFiles(options_.root));
+  std::erase_if(names, [this](const std::string& name) { return IsDatabase(name); });
+  return names;
+}
+
+absl::StatusOr<DatabasePosition> DatabaseSet::PositionAt(const std::string& database,
+                                                         LogIndex index) {
+  const absl::StatusOr<DatabasePosition> logged = options_.log->Position(database);
+  if (logged.ok() && logged->index == index) return *logged;
+  if (index < options_.log->first_index()) {
+    return absl::NotFoundError(fmt::format("the log does not reach back to index {}", index.value));
+  }
+  const std::unique_ptr<LogReader> reader = options_.log->Read(index);
+  ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
+  if (!entry || entry->database != database || entry->kind != EntryKind::kChangeSet) {
+    return absl::NotFoundError(fmt::format("entry {} is not one of {}", index.value, database));
+  }
+  DatabasePosition position;
+  position.name = database;
+  position.txid = entry->txid;
+  position.digest = entry->digest_after;
+  position.page_size = entry->page_size;
+  position.page_count = entry->page_count;
+  position.attributes = entry->attributes;
+  position.wal = entry->wal;
+  position.index = entry->index;
+  return position;
+}
+
+std::shared_ptr<ReplicaDatabase> DatabaseSet::FindReplica(const std::string& name) {
+  const std::shared_ptr<Database> database = Find(name);
+  return database ? database->replica() : nullptr;
+}
+
+absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::OpenReplica(
+    const std::string& name, const DatabasePosition& position, int* blocked_by_pid) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(name));
+  auto files = std::make_unique<MountReplicaFiles>(
+      MountReplicaFilesOptions{name, options_.root, mount_point_, options_.temporary_directory,
+                               options_.storage, cache_});
+  ECHOFS_ASSIGN_OR_RETURN(
+      std::shared_ptr<ReplicaDatabase> replica,
+      ReplicaDatabase::Open(std::move(files), cache_, position, {}, blocked_by_pid));
+  database->SetReplica(replica);
+  return replica;
+}
+
+absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::FindOrOpenReplica(
+    const std::string& name, ApplyOutcome* blocked) {
+  if (auto replica = FindReplica(name)) return replica;
+  DatabasePosition none;
+  none.name = name;
+  auto replica = OpenReplica(name, none, &blocked->blocked_by_pid);
+  if (absl::IsUnavailable(replica.status())) {
+    blocked->kind = ApplyOutcome::Kind::kBlocked;
+    return std::shared_ptr<ReplicaDatabase>();
+  }
+  return replica;
+}
+
+absl::StatusOr<DatabasePosition> DatabaseSet::AppliedPosition(const std::string& database) {
+  const std::shared_ptr<Database> found = Find(database);
+  if (found && found->capture()) {
+    DatabasePosition position = found->capture()->position();
+    if (position.txid != Txid{} && !position.dropped) return position;
+  } else if (!read_only()) {
+    const DatabasePosition position = LoggedPosition(database);
+    if (position.txid != Txid{} && !position.dropped) return position;
+  } else if (const auto replica = found ? found->replica() : nullptr) {
+    DatabasePosition position = replica->position();
+    if (position.txid != Txid{}) return position;
+  }
+  return absl::NotFoundError(fmt::format("there is no local copy of {}", database));
+}
+
+std::vector<std::string> DatabaseSet::LocalDatabases() {
+  std::vector<std::string> names;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [name, database] : databases_) {
+    if (database->IsDatabase()) names.push_back(name);
+  }
+  return names;
+}
+
+absl::StatusOr<ApplyOutcome> DatabaseSet::Apply(const LogEntry& entry, ByteSource& payload) {
+  if (!read_only()) return absl::FailedPreconditionError("this node is the primary");
+  ApplyOutcome blocked;
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<ReplicaDatabase> replica,
+                          FindOrOpenReplica(entry.database, &blocked));
+  if (!replica) return blocked;
+  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome, replica->Apply(entry, payload));
+  if (outcome.kind != ApplyOutcome::Kind::kApplied) return outcome;
+  if (entry.kind == EntryKind::kDrop) {
+    ECHOFS_RETURN_IF_ERROR(positions_->Remove(entry.database));
+    if (const auto database = Find(entry.database)) Forget(*database);
+    return outcome;
+  }
+  ECHOFS_RETURN_IF_ERROR(positions_->Set(entry.database, entry.index, entry.txid));
+  return outcome;
+}
+
+absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& position,
+                                                      const std::string& file) {
+  if (!read_only()) return absl::FailedPreconditionError("this node is the primary");
+  ApplyOutcome blocked;
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<ReplicaDatabase> replica,
+                          FindOrOpenReplica(position.name, &blocked));
+  if (!replica) return blocked;
+  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome, replica->InstallCopy(position, file));
+  if (outcome.kind == ApplyOutcome::Kind::kApplied) {
+    ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+  }
+  return outcome;
+}
+
+absl::StatusOr<PageRun> DatabaseSet::ReadPages(const std::string& database, PageNumber first,
+                                               std::uint32_t count) {
+  if (const auto replica = FindReplica(database)) return replica->ReadPages(first, count);
+  if (read_only()) return absl::NotFoundError(fmt::format("there is no database {}", database));
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> found, OpenMain(database));
+  return found->capture()->ReadPages(first, count);
+}
+
+absl::Status DatabaseSet::SyncAll() {
+  if (!read_only()) return absl::OkStatus();
+  std::vector<std::shared_ptr<ReplicaDatabase>> replicas;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [name, database] : databases_) {
+      if (auto replica = database->replica()) replicas.push_back(std::move(replica));
+    }
+  }
+  for (const auto& replica : replicas) {
+    const DatabasePosition position = replica->position();
+    const auto applied = positions_->Get(position.name);
+    if (!applied || applied->synced_index >= position.index) continue;
+    ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
+    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index));
+  }
+  return positions_->Sync();
+}
+
+}  // namespace echofs::fs

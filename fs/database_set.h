@@ -1,0 +1,126 @@
+// All databases of a node: finds them by name for the mount, recovers them at a start, and is what
+// replication sees of them (ApplyTarget).
+//
+// On a primary every database has a DatabaseCapture, made when one of its files is first opened. On a replica
+// every database of the log has a ReplicaDatabase from the start on, so that its locks keep applications from
+// writing (A1).
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "fs/applied_positions.h"
+#include "fs/capture_queue.h"
+#include "fs/database.h"
+#include "fs/page_cache.h"
+#include "fs/recovery.h"
+#include "replication/apply_target.h"
+
+namespace echofs::fs {
+
+struct DatabaseSetOptions {
+  Storage* storage = nullptr;   // not owned
+  ChangeLog* log = nullptr;     // not owned
+  std::string root;             // directory of the backing files
+  std::string positions_file;   // see applied_positions.h
+  std::string temporary_directory;  // on the same file system as `root`
+  bool read_only = false;       // this node is a replica
+  bool was_replica = false;     // it was one when it last ran
+  bool machine_crashed = false;  // the machine went down since, without an orderly stop
+};
+
+// What status and the list of databases show of one.
+struct DatabaseState {
+  DatabasePosition position;
+  bool wal_mode = false;
+};
+
+// Thread-safe.
+class DatabaseSet final : public ApplyTarget {
+ public:
+  // Recovers all databases (design L5).
+  static absl::StatusOr<std::unique_ptr<DatabaseSet>> Open(const DatabaseSetOptions& options);
+  ~DatabaseSet() override;
+
+  bool read_only() const { return options_.read_only; }
+  // Term of the entries that are captured from now on.
+  void SetTerm(Term term) { term_.store(term.value, std::memory_order_release); }
+  // On a replica, after the mount has started: takes the locks of all databases. `mount_point` is absolute.
+  absl::Status StartReplicas(PageCache* cache, const std::string& mount_point);
+  // Before the mount ends: puts what is captured into the log (primary), or gives up the files (replica).
+  void Stop();
+
+  // ---- For the mount ----
+  // Path of the main file that a file belongs to by its name: "a/x.db-wal" -> "a/x.db".
+  static std::string MainPath(const std::string& path);
+  std::shared_ptr<Database> Find(const std::string& path);
+  // The database, or the file that may become one, behind an existing regular file.
+  absl::StatusOr<std::shared_ptr<Database>> OpenMain(const std::string& path);
+  // The file is gone, or is no database and nobody has it open.
+  void Forget(Database& database);
+  bool IsDatabase(const std::string& path);
+  bool HasDatabaseBelow(const std::string& directory);
+  // Says once that a file stays on this node.
+  void LogLocalFile(const std::string& path);
+  void LogOnce(const std::string& message);
+
+  // ---- For commands ----
+  std::vector<DatabaseState> States();
+  // Regular files that are no databases and belong to none.
+  absl::StatusOr<std::vector<std::string>> LocalFiles();
+
+  // ---- ApplyTarget ----
+  absl::StatusOr<DatabasePosition> AppliedPosition(const std::string& database) override;
+  std::vector<std::string> LocalDatabases() override;
+  absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override;
+  absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
+                                           const std::string& file) override;
+  absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
+                                    std::uint32_t count) override;
+  absl::Status SyncAll() override;
+
+ private:
+  DatabaseSet(const DatabaseSetOptions& options, std::unique_ptr<AppliedPositions> positions);
+
+  RecoveryContext Recovery() const;
+  absl::Status RecoverPrimary();
+  absl::Status RecoverPrimaryDatabase(const DatabasePosition& position);
+  absl::Status VerifyAfterCrash(Database& database);
+  absl::Status RecoverReplica();
+  absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
+  absl::Status FinishAsPrimary();
+  absl::Status FinishAsReplica();
+  absl::Status AppendDrop(const DatabasePosition& position);
+  DatabasePosition LoggedPosition(const std::string& database);
+  // Position that the log gives for an applied entry; NotFound when it does not reach back.
+  absl::StatusOr<DatabasePosition> PositionAt(const std::string& database, LogIndex index);
+
+  absl::StatusOr<std::shared_ptr<ReplicaDatabase>> OpenReplica(const std::string& name,
+                                                               const DatabasePosition& position,
+                                                               int* blocked_by_pid);
+  // Null with *blocked filled in when an application is in the way.
+  absl::StatusOr<std::shared_ptr<ReplicaDatabase>> FindOrOpenReplica(const std::string& name,
+                                                                     ApplyOutcome* blocked);
+  std::shared_ptr<ReplicaDatabase> FindReplica(const std::string& name);
+
+  const DatabaseSetOptions options_;
+  const std::unique_ptr<AppliedPositions> positions_;
+  std::atomic<std::uint64_t> term_{1};
+  CaptureQueue queue_;
+  PageCache* cache_ = nullptr;  // set by StartReplicas
+  std::string mount_point_;
+
+  absl::Mutex mutex_;
+  std::map<std::string, std::shared_ptr<Database>> databases_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_set<std::string> said_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace echofs::fs

@@ -1,0 +1,166 @@
+// The start of a node: what the files and the log lack of each other (design L5).
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <limits>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "fs/database_set.h"
+#include "replication/status_macros.h"
+
+namespace echofs::fs {
+
+RecoveryContext DatabaseSet::Recovery() const {
+  return {options_.storage, options_.log, options_.root};
+}
+
+absl::Status DatabaseSet::RecoverPrimary() {
+  for (const DatabasePosition& position : options_.log->Positions()) {
+    if (position.dropped) continue;
+    ECHOFS_RETURN_IF_ERROR(RecoverPrimaryDatabase(position));
+  }
+  // Databases that were put there while the node was down, or whose first commit did not get into the log.
+  ECHOFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListMainFiles(options_.root));
+  for (const std::string& name : names) {
+    if (IsDatabase(name) ||
+        !LooksLikeDatabase(*options_.storage, options_.root + "/" + name)) {
+      continue;
+    }
+    DatabasePosition fresh;
+    fresh.name = name;
+    ECHOFS_RETURN_IF_ERROR(RecoverPrimaryDatabase(fresh));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& position) {
+  const std::string& name = position.name;
+  const std::string path = options_.root + "/" + name;
+  ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(path));
+  if (!exists) return AppendDrop(position);
+  ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
+  if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
+    // The commit may be in the log already: it was on its way out when the node stopped.
+    ECHOFS_RETURN_IF_ERROR(
+        RedoEntries(Recovery(), name, position.index.Previous(), 1).status());
+  }
+  const std::string wal_path = path + std::string(sqlite::kWalSuffix);
+  ECHOFS_ASSIGN_OR_RETURN(const bool has_wal, options_.storage->Exists(wal_path));
+  if (fate == JournalFate::kNone && !has_wal && position.txid != Txid{} &&
+      !options_.machine_crashed) {
+    return absl::OkStatus();  // nothing to do, and nothing to open before somebody asks for it
+  }
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(name));
+  DatabaseCapture& capture = *database->capture();
+  if (fate == JournalFate::kCommitted) {
+    const std::string journal_path = path + std::string(sqlite::kJournalSuffix);
+    ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> journal,
+                            options_.storage->Open(journal_path, {}));
+    ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal));
+    ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kJournal, std::move(journal)));
+    if (content) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
+    ECHOFS_RETURN_IF_ERROR(
+        capture.Remove(FileRole::kJournal, [&] { return options_.storage->Remove(journal_path); }));
+  }
+  ECHOFS_RETURN_IF_ERROR(capture.LastWriterClosed());
+  if (has_wal) {
+    ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> wal, options_.storage->Open(wal_path, {}));
+    ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kWal, std::move(wal)));
+    ECHOFS_RETURN_IF_ERROR(capture.Drain());
+  }
+  // The wal-index is rebuilt by the first connection; an old one is of no use.
+  const absl::Status removed =
+      options_.storage->Remove(path + std::string(sqlite::kShmSuffix));
+  if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  if (position.txid == Txid{}) return absl::OkStatus();
+  // A rollback restores all pages but those that were free, whose content SQLite does not journal.
+  if (fate == JournalFate::kRolledBack || options_.machine_crashed) return VerifyAfterCrash(*database);
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseSet::VerifyAfterCrash(Database& database) {
+  DatabaseCapture& capture = *database.capture();
+  ECHOFS_ASSIGN_OR_RETURN(std::uint64_t digest, capture.ScanDigest());
+  if (digest == capture.position().digest) return absl::OkStatus();
+  if (options_.machine_crashed && !capture.wal_mode()) {
+    ECHOFS_RETURN_IF_ERROR(RedoEntries(Recovery(), database.name(), LogIndex{},
+                                       std::numeric_limits<int>::max())
+                               .status());
+    ECHOFS_ASSIGN_OR_RETURN(digest, capture.ScanDigest());
+    if (digest == capture.position().digest) return absl::OkStatus();
+  }
+  spdlog::warn(
+      "{}: its files are not what the log says (an application that does not sync, or free pages of a "
+      "transaction that was undone); all of its pages go into the log as they are",
+      database.name());
+  return capture.RecordWhole();
+}
+
+absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {
+  spdlog::warn("{}: its file is gone from {}; taken as deleted", position.name, options_.root);
+  LogEntry entry;
+  entry.kind = EntryKind::kDrop;
+  entry.term = Term{term_.load()};
+  entry.database = position.name;
+  entry.txid = position.txid.Next();
+  entry.digest_before = position.digest;
+  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
+  return options_.log->Append(entry, {}).status();
+}
+
+absl::Status DatabaseSet::RecoverReplica() {
+  for (const DatabasePosition& position : options_.log->Positions()) {
+    if (!position.dropped) ECHOFS_RETURN_IF_ERROR(RecoverReplicaDatabase(position));
+  }
+  return absl::OkStatus();
+}
+
+// The files hold the applied entry, or the next one, or a part of it: see applied_positions.h.
+absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& position) {
+  const std::string& name = position.name;
+  const std::optional<fs::AppliedPosition> applied = positions_->Get(name);
+  ECHOFS_ASSIGN_OR_RETURN(const bool exists,
+                          options_.storage->Exists(options_.root + "/" + name));
+  if (!applied || !exists) return positions_->Remove(name);
+  const LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
+  if (from.Next() < options_.log->first_index() && from < position.index) {
+    return positions_->Remove(name);  // wants a copy
+  }
+  ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name));
+  int count = 1;
+  if (options_.machine_crashed || !options_.read_only) count = std::numeric_limits<int>::max();
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), name, from, count));
+  const absl::StatusOr<DatabasePosition> reached = PositionAt(name, done);
+  if (!reached.ok()) return positions_->Remove(name);
+  return positions_->Set(name, done, reached->txid);
+}
+
+absl::Status DatabaseSet::FinishAsPrimary() {
+  if (!options_.was_replica) return absl::OkStatus();
+  for (const DatabasePosition& position : options_.log->Positions()) {
+    if (position.dropped) continue;
+    const std::optional<fs::AppliedPosition> applied = positions_->Get(position.name);
+    if (!applied || applied->index != position.index) {
+      return absl::FailedPreconditionError(fmt::format(
+          "this node cannot become the primary: it has no complete copy of {}. Start it as a replica of a node "
+          "that has one, and let it finish",
+          position.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseSet::FinishAsReplica() {
+  if (options_.was_replica) return absl::OkStatus();
+  // It was the primary: its files hold all that is in its log.
+  for (const DatabasePosition& position : options_.log->Positions()) {
+    if (position.dropped) continue;
+    if (const auto database = Find(position.name)) Forget(*database);
+    ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), position.name));
+    ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace echofs::fs

@@ -1,0 +1,135 @@
+// The mount's operations without the kernel's side of them: names, attributes and data of the files below
+// the data directory, with what belongs to a database brought to its capture (primary) or kept from being
+// changed (replica). The FUSE session in mount.cc calls one function for one request.
+//
+// On a primary, sizes of files change only by what applications do, which the kernel serialises per inode, so a
+// SETATTR's reply never carries a stale size. On a replica the daemon changes them, so SETATTR is refused
+// there for files of a database (design section 1, Sizes).
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "fs/control_files.h"
+#include "fs/database.h"
+#include "fs/file_tree.h"
+#include "replication/storage.h"
+
+namespace echofs::fs {
+
+class DatabaseSet;
+
+// Who asks, for the owner of new files.
+struct Caller {
+  uid_t uid = 0;
+  gid_t gid = 0;
+};
+
+struct Entry {
+  std::shared_ptr<Node> node;  // with one lookup counted
+  struct stat attributes;
+};
+
+// A change of attributes; what is not set stays.
+struct AttributeChange {
+  std::optional<std::uint64_t> size;
+  std::optional<mode_t> mode;
+  std::optional<uid_t> uid;
+  std::optional<gid_t> gid;
+  std::optional<timespec> access_time;
+  std::optional<timespec> modification_time;
+};
+
+struct DirectoryEntry {
+  std::string name;
+  std::uint64_t inode;
+  mode_t type;         // S_IFMT bits
+  std::uint64_t next;  // offset that goes on after this entry
+};
+
+// Thread-safe. Errors carry an errno (errno_status.h).
+class FileSystem {
+ public:
+  // `root`: directory of the backing files. Nothing is owned.
+  FileSystem(std::string root, DatabaseSet* databases, Storage* storage, ControlSource control);
+
+  FileTree& tree() { return tree_; }
+
+  // ---- Names (file_system_names.cc) ----
+  absl::StatusOr<Entry> Lookup(InodeNumber parent, std::string_view name);
+  absl::StatusOr<Entry> Create(InodeNumber parent, std::string_view name, mode_t mode, int flags,
+                               const Caller& caller, bool own);
+  absl::StatusOr<Entry> MakeDirectory(InodeNumber parent, std::string_view name, mode_t mode,
+                                      const Caller& caller);
+  absl::StatusOr<Entry> MakeSymlink(InodeNumber parent, std::string_view name,
+                                    const std::string& target, const Caller& caller);
+  absl::StatusOr<std::string> ReadSymlink(InodeNumber number);
+  absl::Status Unlink(InodeNumber parent, std::string_view name);
+  absl::Status RemoveDirectory(InodeNumber parent, std::string_view name);
+  absl::Status Rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
+                      std::string_view new_name, unsigned flags);
+  // Calls `emit` for each entry from `offset` on until it returns false.
+  absl::Status ReadDirectory(InodeNumber number, std::uint64_t offset,
+                             const std::function<bool(const DirectoryEntry&)>& emit);
+
+  // ---- Attributes and data (file_system_data.cc) ----
+  absl::StatusOr<struct stat> GetAttributes(InodeNumber number);
+  absl::StatusOr<struct stat> SetAttributes(InodeNumber number, const AttributeChange& change);
+  // `own`: the descriptor is one of the daemon's own, for locks: it counts for nothing.
+  absl::Status Open(InodeNumber number, int flags, bool own);
+  absl::Status Release(InodeNumber number, int flags, bool own);
+  // The text of a control file, or nothing for others.
+  std::optional<std::string> ControlText(InodeNumber number);
+  absl::StatusOr<std::size_t> Read(InodeNumber number, std::uint64_t offset, MutableByteView out);
+  absl::Status Write(InodeNumber number, std::uint64_t offset, ByteView bytes);
+  absl::Status Sync(InodeNumber number);
+  absl::Status Allocate(InodeNumber number, std::uint64_t end);
+  absl::Status SyncDirectory(InodeNumber number);
+
+  // True when the operation could wait for the log or the disk: to be run by the worker pool.
+  bool WriteMayWait(InodeNumber number, std::uint64_t offset, std::uint64_t size);
+  bool UnlinkMayWait(InodeNumber parent, std::string_view name);
+  bool TruncateMayWait(InodeNumber number);
+  // True when closing a descriptor matters to the file's database (-wal, -shm; design C3).
+  bool WantsFlush(InodeNumber number);
+
+  const std::string& root() const { return root_; }
+
+ private:
+  absl::StatusOr<std::shared_ptr<Node>> Find(InodeNumber number);
+  std::string BackingPath(const std::string& path) const;
+  absl::StatusOr<struct stat> StatNode(const Node& node);
+  ControlFile ControlFileOf(const Node& parent, std::string_view name);
+  struct stat ControlAttributes(const Node& node);
+  std::string TextOf(const Node& node);
+  // The database that the file at `path` belongs to by its name, or null.
+  std::shared_ptr<Database> DatabaseForPath(const std::string& path, sqlite::FileRole role);
+  // The same for a node, remembered there; its file is made known to the capture.
+  std::shared_ptr<Database> AttachDatabase(Node& node, const NodeView& view);
+  absl::StatusOr<std::shared_ptr<File>> OpenBacking(Node& node, const std::string& path);
+  absl::Status CheckCreate(const std::string& path, std::string_view name);
+  absl::Status CheckMovable(const std::string& path, std::string_view name);
+  absl::Status ChangeMetadata(Node& node, const std::string& path, const AttributeChange& change);
+  void SetOwner(int descriptor, const std::string& path, const Caller& caller,
+                const struct stat& directory);
+
+  const std::string root_;
+  DatabaseSet* const databases_;
+  Storage* const storage_;
+  const ControlSource control_;
+  FileTree tree_;
+  absl::Mutex opening_;  // one opener of backing files at a time
+};
+
+}  // namespace echofs::fs

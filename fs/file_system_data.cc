@@ -1,0 +1,337 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "fs/database_set.h"
+#include "fs/file_system.h"
+#include "replication/status_macros.h"
+
+namespace echofs::fs {
+namespace {
+
+using sqlite::FileRole;
+
+absl::Status LastError(const std::string& path) { return StatusFromErrno(errno, path); }
+
+bool MayWrite(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
+
+bool IsDatabaseFile(FileRole role) { return role != FileRole::kSuperJournal; }
+
+absl::Status ReadOnlyNode(const Database& database) {
+  return StatusFromErrno(EROFS, fmt::format("{}: this node is a replica", database.name()));
+}
+
+}  // namespace
+
+FileSystem::FileSystem(std::string root, DatabaseSet* databases, Storage* storage,
+                       ControlSource control)
+    : root_(std::move(root)),
+      databases_(databases),
+      storage_(storage),
+      control_(std::move(control)) {}
+
+std::string FileSystem::TextOf(const Node& node) {
+  switch (node.control) {
+    case ControlFile::kPrimary:
+      return control_.primary_name() + "\n";
+    case ControlFile::kLag:
+      return LagText(control_.lag_ms());
+    case ControlFile::kPosition: {
+      std::string path = tree_.Path(node);
+      path.resize(path.size() - std::min(path.size(), kPositionSuffix.size()));
+      absl::StatusOr<DatabasePosition> position = databases_->AppliedPosition(path);
+      return PositionText(position.ok() ? *position : DatabasePosition{});
+    }
+    case ControlFile::kNone:
+      break;
+  }
+  return "";
+}
+
+struct stat FileSystem::ControlAttributes(const Node& node) {
+  struct stat st {};
+  st.st_ino = node.number;
+  st.st_mode = S_IFREG | 0444;
+  st.st_nlink = 1;
+  st.st_uid = geteuid();
+  st.st_gid = getegid();
+  st.st_size = static_cast<off_t>(TextOf(node).size());
+  clock_gettime(CLOCK_REALTIME, &st.st_mtim);
+  st.st_atim = st.st_ctim = st.st_mtim;
+  return st;
+}
+
+std::optional<std::string> FileSystem::ControlText(InodeNumber number) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  if (!node || node->control == ControlFile::kNone) return std::nullopt;
+  return TextOf(*node);
+}
+
+absl::StatusOr<struct stat> FileSystem::StatNode(const Node& node) {
+  if (node.control != ControlFile::kNone) return ControlAttributes(node);
+  struct stat st;
+  const NodeView view = tree_.View(node);
+  if (view.file) {
+    if (fstat(view.file->Descriptor(), &st) != 0) return LastError(node.name);
+  } else {
+    if (view.removed) return StatusFromErrno(ESTALE, "the file was removed");
+    const std::string path = BackingPath(tree_.Path(node));
+    if (lstat(path.c_str(), &st) != 0) return LastError(path);
+  }
+  if (view.role == FileRole::kShm && view.database && databases_->read_only()) {
+    if (const auto replica = view.database->replica()) {
+      ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, replica->ShmSize());
+      st.st_size = std::max(st.st_size, static_cast<off_t>(size));
+    }
+  }
+  st.st_ino = node.number;
+  return st;
+}
+
+absl::StatusOr<struct stat> FileSystem::GetAttributes(InodeNumber number) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  return StatNode(*node);
+}
+
+std::shared_ptr<Database> FileSystem::DatabaseForPath(const std::string& path, FileRole role) {
+  if (!IsDatabaseFile(role)) return nullptr;
+  const std::string main = role == FileRole::kMain ? path : databases_->MainPath(path);
+  if (auto database = databases_->Find(main)) return database;
+  struct stat st;
+  if (lstat(BackingPath(main).c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return nullptr;
+  absl::StatusOr<std::shared_ptr<Database>> database = databases_->OpenMain(main);
+  return database.ok() ? *database : nullptr;
+}
+
+std::shared_ptr<Database> FileSystem::AttachDatabase(Node& node, const NodeView& view) {
+  if (view.removed || !IsDatabaseFile(view.role) || node.control != ControlFile::kNone) {
+    return nullptr;
+  }
+  if (view.database && !view.database->removed()) return view.database;
+  std::shared_ptr<Database> database = DatabaseForPath(tree_.Path(node), view.role);
+  if (!database) return nullptr;
+  if (database->capture() && view.role != FileRole::kShm) {
+    absl::Status set = database->capture()->SetFile(view.role, view.file);
+    if (!set.ok()) databases_->LogOnce(std::string(set.message()));
+  }
+  tree_.SetDatabase(node, database);
+  return database;
+}
+
+absl::StatusOr<std::shared_ptr<File>> FileSystem::OpenBacking(Node& node, const std::string& path) {
+  absl::MutexLock lock(&opening_);
+  if (std::shared_ptr<File> file = tree_.View(node).file) return file;
+  absl::StatusOr<std::unique_ptr<File>> file = storage_->Open(BackingPath(path), {});
+  if (!file.ok()) {
+    OpenOptions read_only;
+    read_only.read_only = true;
+    file = storage_->Open(BackingPath(path), read_only);
+  }
+  if (!file.ok()) return file.status();
+  std::shared_ptr<File> shared = *std::move(file);
+  tree_.SetFile(node, shared);
+  return shared;
+}
+
+absl::Status FileSystem::Open(InodeNumber number, int flags, bool own) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  if (node->control != ControlFile::kNone) {
+    return MayWrite(flags) ? StatusFromErrno(EACCES, "a control file is read-only") : absl::OkStatus();
+  }
+  if (!tree_.View(*node).file) {
+    ECHOFS_RETURN_IF_ERROR(OpenBacking(*node, tree_.Path(*node)).status());
+  }
+  if (own) return absl::OkStatus();
+  AttachDatabase(*node, tree_.View(*node));
+  if ((flags & O_TRUNC) != 0) {
+    AttributeChange change;
+    change.size = 0;
+    ECHOFS_RETURN_IF_ERROR(SetAttributes(number, change).status());
+  }
+  tree_.CountOpen(*node, MayWrite(flags));
+  return absl::OkStatus();
+}
+
+absl::Status FileSystem::Release(InodeNumber number, int flags, bool own) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  if (own || node->control != ControlFile::kNone) return absl::OkStatus();
+  const FileTree::Closed closed = tree_.CountClose(*node, MayWrite(flags));
+  const NodeView view = tree_.View(*node);
+  absl::Status status;
+  if (view.role == FileRole::kMain && view.database && !view.database->removed()) {
+    if (closed.last_writer && view.database->capture()) {
+      status = view.database->capture()->LastWriterClosed();
+    }
+    if (closed.last && !view.database->IsDatabase()) {
+      databases_->LogLocalFile(view.database->name());
+      databases_->Forget(*view.database);
+    }
+  }
+  // Nothing but open descriptors keeps a file open that belongs to no database.
+  if (closed.last && (!view.database || !view.database->IsDatabase())) {
+    tree_.SetFile(*node, nullptr);
+  }
+  return status;
+}
+
+absl::StatusOr<std::size_t> FileSystem::Read(InodeNumber number, std::uint64_t offset,
+                                             MutableByteView out) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  const NodeView view = tree_.View(*node);
+  if (view.role == FileRole::kShm && databases_->read_only() && view.database) {
+    if (const auto replica = view.database->replica()) return replica->ReadShm(offset, out);
+  }
+  if (view.file) return view.file->ReadAt(offset, out);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<File> file,
+                          OpenBacking(*node, tree_.Path(*node)));
+  return file->ReadAt(offset, out);
+}
+
+absl::Status FileSystem::Write(InodeNumber number, std::uint64_t offset, ByteView bytes) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  const NodeView view = tree_.View(*node);
+  if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
+  const std::shared_ptr<Database> database = AttachDatabase(*node, view);
+  if (!database) return view.file->WriteAt(offset, bytes);
+  if (DatabaseCapture* const capture = database->capture()) {
+    return view.role == FileRole::kShm ? view.file->WriteAt(offset, bytes)
+                                       : capture->Write(view.role, offset, bytes);
+  }
+  if (const auto replica = database->replica()) {
+    return view.role == FileRole::kShm ? replica->WriteShm(offset, bytes) : ReadOnlyNode(*database);
+  }
+  if (view.role == FileRole::kMain && offset == 0 && sqlite::HasDatabaseMagic(bytes)) {
+    return ReadOnlyNode(*database);  // a database cannot come into being on a replica
+  }
+  return view.file->WriteAt(offset, bytes);
+}
+
+absl::Status FileSystem::ChangeMetadata(Node& node, const std::string& path,
+                                        const AttributeChange& change) {
+  if (change.mode && chmod(path.c_str(), *change.mode & 07777) != 0) return LastError(path);
+  if (change.uid || change.gid) {
+    if (lchown(path.c_str(), change.uid.value_or(static_cast<uid_t>(-1)),
+               change.gid.value_or(static_cast<gid_t>(-1))) != 0) {
+      return LastError(path);
+    }
+  }
+  if (change.access_time || change.modification_time) {
+    const timespec omit{0, UTIME_OMIT};
+    const timespec times[2] = {change.access_time.value_or(omit),
+                               change.modification_time.value_or(omit)};
+    if (utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
+      return LastError(node.name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
+                                                      const AttributeChange& change) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  if (node->control != ControlFile::kNone) return StatusFromErrno(EPERM, "a control file is read-only");
+  NodeView view = tree_.View(*node);
+  std::shared_ptr<Database> database;
+  if (number != tree_.root()->number && (view.file || change.size)) {
+    if (!view.file) {
+      ECHOFS_RETURN_IF_ERROR(OpenBacking(*node, tree_.Path(*node)).status());
+      view = tree_.View(*node);
+    }
+    database = AttachDatabase(*node, view);
+  } else if (number != tree_.root()->number && databases_->read_only()) {
+    database = databases_->Find(databases_->MainPath(tree_.Path(*node)));
+  }
+  if (database && databases_->read_only() && database->IsDatabase()) {
+    return StatusFromErrno(EPERM, fmt::format("{}: this node is a replica", database->name()));
+  }
+  if (change.size) {
+    const bool captured = database && database->capture() && view.role != FileRole::kShm;
+    ECHOFS_RETURN_IF_ERROR(captured ? database->capture()->Truncate(view.role, *change.size)
+                                    : view.file->Truncate(*change.size));
+  }
+  // A removed file has no path any more; its descriptor has one.
+  const std::string path =
+      view.file ? fmt::format("/proc/self/fd/{}", view.file->Descriptor())
+                : BackingPath(tree_.Path(*node));
+  AttributeChange metadata = change;
+  if (view.file) {
+    const int descriptor = view.file->Descriptor();
+    if (change.uid || change.gid) {
+      if (fchown(descriptor, change.uid.value_or(static_cast<uid_t>(-1)),
+                 change.gid.value_or(static_cast<gid_t>(-1))) != 0) {
+        return LastError(path);
+      }
+      metadata.uid.reset();
+      metadata.gid.reset();
+    }
+    if (change.access_time || change.modification_time) {
+      const timespec omit{0, UTIME_OMIT};
+      const timespec times[2] = {change.access_time.value_or(omit),
+                                 change.modification_time.value_or(omit)};
+      if (futimens(descriptor, times) != 0) return LastError(path);
+      metadata.access_time.reset();
+      metadata.modification_time.reset();
+    }
+  }
+  ECHOFS_RETURN_IF_ERROR(ChangeMetadata(*node, path, metadata));
+  return StatNode(*node);
+}
+
+absl::Status FileSystem::Sync(InodeNumber number) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  const NodeView view = tree_.View(*node);
+  if (!view.file) return absl::OkStatus();
+  const std::shared_ptr<Database> database = AttachDatabase(*node, view);
+  if (database && database->capture() && view.role != FileRole::kShm) {
+    return database->capture()->Sync(view.role);
+  }
+  return view.file->Sync();
+}
+
+absl::Status FileSystem::Allocate(InodeNumber number, std::uint64_t end) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  const NodeView view = tree_.View(*node);
+  if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
+  const std::shared_ptr<Database> database = AttachDatabase(*node, view);
+  if (database && databases_->read_only() && database->IsDatabase()) return ReadOnlyNode(*database);
+  if (database && database->capture() && view.role != FileRole::kShm) {
+    return database->capture()->Extend(view.role, end);
+  }
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, view.file->Size());
+  return end > size ? view.file->Truncate(end) : absl::OkStatus();
+}
+
+absl::Status FileSystem::SyncDirectory(InodeNumber number) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  return storage_->SyncDirectory(BackingPath(tree_.Path(*node)));
+}
+
+bool FileSystem::WriteMayWait(InodeNumber number, std::uint64_t offset, std::uint64_t size) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  if (!node) return false;
+  const NodeView view = tree_.View(*node);
+  return view.database && view.database->capture() &&
+         view.database->capture()->WriteMayWait(view.role, offset, size);
+}
+
+bool FileSystem::TruncateMayWait(InodeNumber number) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  if (!node) return false;
+  const NodeView view = tree_.View(*node);
+  if (!view.database || !view.database->capture() || view.role == FileRole::kShm) return false;
+  return view.role != FileRole::kJournal || view.database->capture()->EndOfJournalMayWait();
+}
+
+bool FileSystem::WantsFlush(InodeNumber number) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  if (!node) return false;
+  const FileRole role = tree_.View(*node).role;
+  return role == FileRole::kWal || role == FileRole::kShm;
+}
+
+}  // namespace echofs::fs

@@ -1,0 +1,91 @@
+#include "fs/mount.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <optional>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "fs/mount_operations.h"
+
+namespace echofs::fs {
+namespace {
+
+constexpr int kWorkerThreads = 8;
+
+class FuseMount final : public Mount {
+ public:
+  FuseMount(FileSystem* file_system, int threads)
+      : workers_(std::make_unique<WorkerPool>(kWorkerThreads)), thread_count_(threads) {
+    context_.file_system = file_system;
+    context_.workers = workers_.get();
+  }
+
+  absl::Status Open(int descriptor) {
+    char program[] = "echofs";
+    char* arguments[] = {program, nullptr};
+    fuse_args args = FUSE_ARGS_INIT(1, arguments);
+    session_ = fuse_session_new(&args, &MountOperations(), sizeof(fuse_lowlevel_ops), &context_);
+    if (session_ == nullptr) return absl::InternalError("libfuse cannot make a session");
+    if (fuse_session_mount(session_, fmt::format("/dev/fd/{}", descriptor).c_str()) != 0) {
+      return absl::InternalError("libfuse does not take the descriptor of /dev/fuse");
+    }
+    page_cache_.emplace(session_);
+    context_.page_cache = &*page_cache_;
+    for (int i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { Serve(); });
+    return absl::OkStatus();
+  }
+
+  // The connection must have ended, or end now: unmounted or aborted by the guardian.
+  ~FuseMount() override {
+    for (std::thread& thread : threads_) thread.join();
+    workers_.reset();  // sends the replies that are still due
+    if (session_ != nullptr) fuse_session_destroy(session_);
+  }
+
+  PageCache* page_cache() override { return &*page_cache_; }
+  void WaitUntilEnded() override { ended_.WaitForNotification(); }
+  bool ended() const override { return ended_.HasBeenNotified(); }
+
+ private:
+  void Serve() {
+    fuse_buf buffer{};
+    while (fuse_session_exited(session_) == 0) {
+      const int n = fuse_session_receive_buf(session_, &buffer);
+      if (n == -EINTR || n == -EAGAIN) continue;
+      if (n <= 0) break;
+      fuse_session_process_buf(session_, &buffer);
+    }
+    std::free(buffer.mem);
+    bool expected = false;
+    if (notified_.compare_exchange_strong(expected, true)) ended_.Notify();
+  }
+
+  MountContext context_;
+  std::unique_ptr<WorkerPool> workers_;
+  const int thread_count_;
+  fuse_session* session_ = nullptr;
+  std::optional<KernelPageCache> page_cache_;
+  std::vector<std::thread> threads_;
+  std::atomic<bool> notified_{false};
+  absl::Notification ended_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Mount>> Mount::Start(const MountOptions& options,
+                                                    FileSystem* file_system) {
+  int threads = options.threads;
+  if (threads <= 0) threads = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
+  auto mount = std::make_unique<FuseMount>(file_system, threads);
+  if (absl::Status opened = mount->Open(options.fuse_descriptor); !opened.ok()) return opened;
+  return mount;
+}
+
+}  // namespace echofs::fs

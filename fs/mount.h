@@ -1,0 +1,42 @@
+// The FUSE session: one operation in, one call on the FileSystem out (design section 1).
+//
+// The kernel's side of the contract: POSIX locks stay in the kernel; names that do not exist are cached; data
+// is kept across opens; no extended attributes (ENOSYS); writes go through. All writers use this kernel's
+// cache, so it is coherent; what the daemon changes itself, it stores or invalidates through page_cache().
+//
+// One thread a CPU serves requests and never waits for the log or the disk's sync; work that may wait goes to
+// a pool of workers, and the reply is sent from there.
+//
+// Opens that come from this process are answered with FOPEN_NOFLUSH and count for nothing: they are
+// descriptors for locks.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fs/file_system.h"
+#include "fs/page_cache.h"
+
+namespace echofs::fs {
+
+struct MountOptions {
+  int fuse_descriptor = -1;  // of /dev/fuse, mounted already; owned by the Mount from Start on
+  int threads = 0;           // that serve requests; 0: one a CPU
+};
+
+class Mount {
+ public:
+  // Serves requests from the time it returns. `file_system` must outlive the mount.
+  static absl::StatusOr<std::unique_ptr<Mount>> Start(const MountOptions& options,
+                                                      FileSystem* file_system);
+  virtual ~Mount() = default;
+
+  virtual PageCache* page_cache() = 0;
+  // Waits until the session has ended: unmounted, aborted, or Stop was called.
+  virtual void WaitUntilEnded() = 0;
+  virtual bool ended() const = 0;
+};
+
+}  // namespace echofs::fs

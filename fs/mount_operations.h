@@ -1,0 +1,27 @@
+// The FUSE callbacks; of mount.cc alone.
+#pragma once
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+
+#include <atomic>
+#include <functional>
+
+#include "fs/file_system.h"
+#include "fs/kernel_page_cache.h"
+#include "fs/worker_pool.h"
+
+namespace echofs::fs {
+
+// What the callbacks work on: the session's user data. Owned by the mount.
+struct MountContext {
+  FileSystem* file_system = nullptr;
+  KernelPageCache* page_cache = nullptr;
+  WorkerPool* workers = nullptr;
+  std::atomic<bool> ended{false};
+};
+
+// The table of callbacks.
+const fuse_lowlevel_ops& MountOperations();
+
+}  // namespace echofs::fs

@@ -1,0 +1,48 @@
+// Brings the files of the databases and the log into line at a start (design L5), before the mount serves
+// anybody. Its work is in proportion to the tail - one journal, one WAL, a few log entries a database - but
+// after a crash of the machine, when digests are verified by a scan.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "fs/applied_positions.h"
+#include "replication/change_log.h"
+#include "replication/storage.h"
+
+namespace echofs::fs {
+
+struct RecoveryContext {
+  Storage* storage = nullptr;
+  ChangeLog* log = nullptr;
+  std::string root;             // directory of the backing files
+};
+
+// Names of the regular files below the root that are not -journal, -wal, -shm or super-journals; sorted.
+absl::StatusOr<std::vector<std::string>> ListMainFiles(const std::string& root);
+// True when the file starts with SQLite's magic.
+bool LooksLikeDatabase(Storage& storage, const std::string& path);
+
+enum class JournalFate {
+  kNone,        // there was no hot journal
+  kRolledBack,  // the transaction is undone, the journal removed
+  kCommitted,   // its super-journal is gone: the transaction counts; the journal is still there
+};
+// Deals with the rollback journal that a crash left, as the next SQLite connection would. The super-journal's
+// name is the one that the application saw: it is looked for by its longest part that exists below the root.
+absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
+                                           const std::string& database);
+
+// Writes the pages of all entries of `database` after `after`, at most `count` of them, into its file, which
+// has no WAL. It does not matter whether the file holds them already. Returns the index of the last one, or
+// `after` when there was none.
+absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::string& database,
+                                     LogIndex after, int count);
+
+// Puts the committed frames of a WAL into the database file, synced, and removes -wal and -shm.
+absl::Status FoldWal(const RecoveryContext& context, const std::string& database);
+
+}  // namespace echofs::fs

@@ -1,0 +1,155 @@
+#include "fs/wal_capture.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "replication/status_macros.h"
+
+namespace echofs::fs {
+
+absl::Status WalCapture::ReadHeader() {
+  std::array<std::uint8_t, sqlite::kWalHeaderSize> bytes;
+  ECHOFS_ASSIGN_OR_RETURN(const std::size_t n, wal_->ReadAt(0, bytes));
+  std::optional<sqlite::WalHeader> header = sqlite::ParseWalHeader(ByteView(bytes).first(n));
+  const bool same = header && header_ && header->salt1 == header_->salt1 &&
+                    header->salt2 == header_->salt2 && header->checksum == header_->checksum;
+  if (same) return absl::OkStatus();
+  OnTruncate(0);
+  header_ = header;
+  if (header_) captured_checksum_ = header_->checksum;
+  return absl::OkStatus();
+}
+
+absl::Status WalCapture::Load(std::vector<WalCommit>* commits) {
+  OnTruncate(0);
+  ECHOFS_RETURN_IF_ERROR(ReadHeader());
+  if (!header_) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, wal_->Size());
+  written_ = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
+  return Advance(commits);
+}
+
+std::uint32_t WalCapture::FrameAt(std::uint64_t offset) const {
+  return static_cast<std::uint32_t>((offset - sqlite::kWalHeaderSize) / frame_size()) + 1;
+}
+
+bool WalCapture::RestartsWal(std::uint64_t offset, ByteView bytes) const {
+  if (!header_ || captured_ == 0) return false;
+  return offset < sqlite::kWalHeaderSize && !bytes.empty();
+}
+
+absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
+  if (!header_ || captured_ == 0 || offset < sqlite::kWalHeaderSize || bytes.empty() ||
+      FrameAt(offset) > captured_) {
+    return absl::OkStatus();
+  }
+  buffer_.resize(bytes.size());
+  ECHOFS_ASSIGN_OR_RETURN(const std::size_t n, wal_->ReadAt(offset, buffer_));
+  const std::uint64_t end = sqlite::FrameOffset(captured_ + 1, header_->page_size);
+  const std::size_t size = std::min<std::uint64_t>(bytes.size(), end - offset);
+  if (n >= size && std::memcmp(buffer_.data(), bytes.data(), size) == 0) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("a write to frame {} of the WAL would change a committed transaction",
+                  FrameAt(offset)));
+}
+
+absl::Status WalCapture::OnWrite(std::uint64_t offset, ByteView bytes,
+                                 std::vector<WalCommit>* commits) {
+  if (bytes.empty()) return absl::OkStatus();
+  if (offset < sqlite::kWalHeaderSize) ECHOFS_RETURN_IF_ERROR(ReadHeader());
+  const std::uint64_t end = offset + bytes.size();
+  if (!header_ || end <= sqlite::kWalHeaderSize) return absl::OkStatus();
+
+  const std::uint32_t first = FrameAt(std::max<std::uint64_t>(offset, sqlite::kWalHeaderSize));
+  const std::uint32_t last = FrameAt(end - 1);
+  if (first <= verified_) ForgetAfter(std::max(first - 1, captured_));
+
+  const std::uint64_t first_offset = sqlite::FrameOffset(first, header_->page_size);
+  if (offset == first_offset && bytes.size() == sqlite::kFrameHeaderSize) {
+    last_header_frame_ = first;
+    std::copy(bytes.begin(), bytes.end(), last_header_.begin());
+    // Its page comes next; only a rewritten checksum completes a frame whose page is there already.
+    if (first > written_) return absl::OkStatus();
+  } else if (first == verified_ + 1 && first == last_header_frame_ && written_ <= first &&
+             offset == first_offset + sqlite::kFrameHeaderSize &&
+             bytes.size() == header_->page_size) {
+    written_ = first;
+    Verify(last_header_, bytes, commits);
+    return absl::OkStatus();
+  }
+  if (last_header_frame_ >= first && last_header_frame_ <= last &&
+      !(offset == first_offset && bytes.size() == sqlite::kFrameHeaderSize)) {
+    last_header_frame_ = 0;
+  }
+  const auto complete =
+      static_cast<std::uint32_t>((end - sqlite::kWalHeaderSize) / frame_size());
+  written_ = std::max(written_, complete);
+  if (verified_ + 1 < first || verified_ + 1 > last) return absl::OkStatus();
+  return Advance(commits);
+}
+
+absl::Status WalCapture::Advance(std::vector<WalCommit>* commits) {
+  while (verified_ < written_) {
+    buffer_.resize(frame_size());
+    const std::uint64_t offset = sqlite::FrameOffset(verified_ + 1, header_->page_size);
+    ECHOFS_ASSIGN_OR_RETURN(const std::size_t n, wal_->ReadAt(offset, buffer_));
+    if (n < buffer_.size()) return absl::OkStatus();
+    const ByteView frame(buffer_);
+    if (!Verify(frame.first(sqlite::kFrameHeaderSize), frame.subspan(sqlite::kFrameHeaderSize),
+                commits)) {
+      return absl::OkStatus();
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool WalCapture::Verify(ByteView frame_header, ByteView page, std::vector<WalCommit>* commits) {
+  const sqlite::FrameHeader frame = sqlite::ParseFrameHeader(frame_header);
+  if (frame.salt1 != header_->salt1 || frame.salt2 != header_->salt2 || frame.page == 0) {
+    return false;
+  }
+  const sqlite::WalChecksum previous =
+      open_checksums_.empty() ? captured_checksum_ : open_checksums_.back();
+  if (sqlite::FrameChecksum(previous, frame_header, page, header_->big_endian_checksum) !=
+      frame.checksum) {
+    return false;
+  }
+  ++verified_;
+  open_frames_.push_back({frame.page, verified_});
+  open_checksums_.push_back(frame.checksum);
+  if (frame.commit_page_count == 0) return true;
+
+  commits->push_back({std::exchange(open_frames_, {}), header_->page_size, frame.commit_page_count,
+                      header_->salt1, header_->salt2});
+  open_checksums_.clear();
+  captured_ = verified_;
+  captured_checksum_ = frame.checksum;
+  return true;
+}
+
+void WalCapture::ForgetAfter(std::uint32_t frame) {
+  if (frame >= verified_) return;
+  verified_ = frame;
+  open_frames_.resize(frame - captured_);
+  open_checksums_.resize(frame - captured_);
+}
+
+void WalCapture::OnTruncate(std::uint64_t size) {
+  if (size >= sqlite::kWalHeaderSize && header_ &&
+      size >= sqlite::FrameOffset(captured_ + 1, header_->page_size)) {
+    const auto frames = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
+    written_ = std::min(written_, frames);
+    ForgetAfter(std::max(captured_, std::min(verified_, frames)));
+    return;
+  }
+  header_.reset();
+  captured_ = verified_ = written_ = last_header_frame_ = 0;
+  captured_checksum_ = {};
+  open_frames_.clear();
+  open_checksums_.clear();
+}
+
+}  // namespace echofs::fs

@@ -1,0 +1,92 @@
+// Finds committed transactions in what an application writes to a WAL (design C1 to C3).
+//
+// SQLite writes a frame as two writes, header and page, rewrites frames of the open transaction in place
+// when its cache spilled, and then rewrites the checksums of later frames, the commit frame's included. So
+// the order of arrival says nothing. What counts is the chain: from the end of the last commit, frames whose
+// salts are the header's and whose cumulative checksum holds, up to one with a non-zero size after commit.
+//
+// Why it is right: `verified_` is the last frame of the longest chain that has been checked against the
+// file. A write can lengthen the chain only by touching frame verified_ + 1, and can break it only by
+// touching a frame in (captured_, verified_]; in the second case verified_ goes back to the frame before it.
+// Both are looked at after each write, so a commit is found by the very write that completes its chain, and
+// each write costs at most the frames that it makes verifiable: O(pages) for a transaction in all.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "fs/sqlite_format.h"
+#include "replication/bytes.h"
+#include "replication/storage.h"
+
+namespace echofs::fs {
+
+// A page in the WAL.
+struct WalFrame {
+  PageNumber page = 0;
+  std::uint32_t frame = 0;  // the first is 1
+};
+
+// One committed transaction: frames `frames.front().frame` to `frames.back().frame` without gaps. A page may
+// occur twice; the later frame counts.
+struct WalCommit {
+  std::vector<WalFrame> frames;
+  std::uint32_t page_size = 0;
+  std::uint32_t page_count = 0;  // of the database afterwards
+  std::uint32_t salt1 = 0;
+  std::uint32_t salt2 = 0;
+};
+
+// One thread at a time.
+class WalCapture {
+ public:
+  // Starts with nothing known. `wal` must outlive this object.
+  explicit WalCapture(const File* wal) : wal_(wal) {}
+
+  // Reads what is in the file; appends the committed transactions to `commits`.
+  absl::Status Load(std::vector<WalCommit>* commits);
+
+  // To be asked before a write: FailedPrecondition when it would change a captured frame (C3).
+  absl::Status CheckWrite(std::uint64_t offset, ByteView bytes);
+  // True when the write starts the WAL anew, or ends it: then all captured frames must be in the log (C5).
+  bool RestartsWal(std::uint64_t offset, ByteView bytes) const;
+
+  // To be told after the write is in the file; appends commits that it completed to `commits`.
+  absl::Status OnWrite(std::uint64_t offset, ByteView bytes, std::vector<WalCommit>* commits);
+  // To be told after the file has been cut to `size`, or made anew (0).
+  void OnTruncate(std::uint64_t size);
+
+  // Nothing while the WAL has no valid header.
+  const std::optional<sqlite::WalHeader>& header() const { return header_; }
+  // Last frame that belongs to a captured transaction.
+  std::uint32_t captured_frames() const { return captured_; }
+
+ private:
+  absl::Status ReadHeader();
+  std::uint64_t frame_size() const { return header_->page_size + sqlite::kFrameHeaderSize; }
+  std::uint32_t FrameAt(std::uint64_t offset) const;
+  absl::Status Advance(std::vector<WalCommit>* commits);
+  // Extends the chain by frame verified_ + 1 if its checksum holds.
+  bool Verify(ByteView frame_header, ByteView page, std::vector<WalCommit>* commits);
+  void ForgetAfter(std::uint32_t frame);
+
+  const File* const wal_;
+  std::optional<sqlite::WalHeader> header_;
+  std::uint32_t captured_ = 0;
+  sqlite::WalChecksum captured_checksum_;
+  std::uint32_t verified_ = 0;
+  // Of the frames (captured_, verified_].
+  std::vector<WalFrame> open_frames_;
+  std::vector<sqlite::WalChecksum> open_checksums_;
+  // Last frame whose page has been written since the WAL was started anew.
+  std::uint32_t written_ = 0;
+  // The frame header that was written last: SQLite writes its page next.
+  std::uint32_t last_header_frame_ = 0;
+  std::array<std::uint8_t, sqlite::kFrameHeaderSize> last_header_{};
+  std::vector<std::uint8_t> buffer_;
+};
+
+}  // namespace echofs::fs
