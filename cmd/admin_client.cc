@@ -1,0 +1,174 @@
+#include "cmd/admin_client.h"
+
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "cmd/admin_socket.h"
+#include "cmd/config.h"
+#include "echofs/v1/admin.grpc.pb.h"
+#include "replication/status_macros.h"
+
+namespace echofs::cmd {
+namespace {
+
+// A node that works answers in milliseconds.
+constexpr std::chrono::seconds kAnswerLimit{10};
+constexpr std::chrono::minutes kListLimit{10};
+constexpr int kMessageSizeMax = 256 << 20;  // bytes: tens of thousands of databases
+
+DatabaseInfo Read(const v1::DatabaseStatus& from) {
+  return {.name = from.name(),
+          .txid = {from.txid()},
+          .digest = from.digest(),
+          .pages = from.pages(),
+          .page_size = from.page_size(),
+          .journal_mode = from.journal_mode(),
+          .state = from.state(),
+          .applied_index = {from.applied_index()},
+          .blocked_by_pid = from.blocked_by_pid(),
+          .copy_pages_done = from.copy_pages_done(),
+          .copy_pages = from.copy_pages(),
+          .detail = from.detail()};
+}
+
+ReplicaInfo Read(const v1::ReplicaStatus& from) {
+  return {.node = from.node(),
+          .address = from.address(),
+          .acked_index = {from.acked_index()},
+          .lag_ms = from.lag_ms(),
+          .in_sync = from.in_sync()};
+}
+
+NodeStatus Read(const v1::GetStatusResponse& from) {
+  NodeStatus status;
+  status.node = from.node();
+  status.role = from.role();
+  status.ready = from.ready();
+  status.term = {from.term()};
+  status.primary = from.primary();
+  status.log_index = {from.log_index()};
+  status.log_term = {from.log_term()};
+  status.in_sync.assign(from.in_sync().begin(), from.in_sync().end());
+  for (const v1::DatabaseStatus& database : from.databases()) {
+    status.databases.push_back(Read(database));
+  }
+  for (const v1::ReplicaStatus& replica : from.replicas()) status.replicas.push_back(Read(replica));
+  status.cluster_id = from.cluster_id();
+  status.last_error = from.last_error();
+  status.log_first_index = {from.log_first_index()};
+  status.log_size_bytes = from.log_size_bytes();
+  status.version = from.version();
+  status.pid = from.pid();
+  return status;
+}
+
+ChangeSetSummary Read(const v1::ChangeSetInfo& from) {
+  return {.index = {from.index()},
+          .term = {from.term()},
+          .txid = {from.txid()},
+          .kind = from.kind(),
+          .timestamp_ms = from.timestamp_ms(),
+          .pages = from.pages(),
+          .bytes = from.bytes(),
+          .page_count = from.page_count(),
+          .digest = from.digest()};
+}
+
+void SetLimit(std::chrono::seconds limit, grpc::ClientContext* context) {
+  context->set_deadline(std::chrono::system_clock::now() + limit);
+}
+
+absl::Status FromGrpc(const grpc::Status& status) {
+  switch (status.error_code()) {
+    case grpc::StatusCode::OK:
+      return absl::OkStatus();
+    case grpc::StatusCode::DEADLINE_EXCEEDED:
+      return absl::DeadlineExceededError(
+          "the node does not answer; its process exists, look at its log to see what it is doing");
+    case grpc::StatusCode::UNAVAILABLE:
+      return absl::UnavailableError("the node went away during the call; look at its log");
+    default:
+      return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
+  }
+}
+
+}  // namespace
+
+struct AdminClient::State {
+  std::unique_ptr<v1::Admin::Stub> stub;
+};
+
+absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Connect(const std::string& data_dir) {
+  const std::string path = AdminSocketPath(data_dir);
+  const absl::Status probe = ProbeSocket(path);
+  if (absl::IsNotFound(probe)) {
+    return absl::UnavailableError(
+        fmt::format("no echofs is running with the data directory {} ({}); start it with 'echofs "
+                    "mount', or name the right "
+                    "directory with --data-dir or --config",
+                    data_dir, std::string(probe.message())));
+  }
+  if (absl::IsPermissionDenied(probe)) {
+    return absl::PermissionDeniedError(
+        fmt::format("may not talk to the node ({}); run this command as the user who runs echofs",
+                    std::string(probe.message())));
+  }
+  ECHOFS_RETURN_IF_ERROR(probe);
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMessageSizeMax);
+  auto state = std::make_unique<State>();
+  state->stub = v1::Admin::NewStub(
+      grpc::CreateCustomChannel(GrpcAddress(path), grpc::InsecureChannelCredentials(), arguments));
+  return std::unique_ptr<AdminClient>(new AdminClient(std::move(state)));
+}
+
+AdminClient::AdminClient(std::unique_ptr<State> state) : state_(std::move(state)) {}
+AdminClient::~AdminClient() = default;
+
+absl::StatusOr<NodeStatus> AdminClient::Status() {
+  grpc::ClientContext context;
+  SetLimit(kAnswerLimit, &context);
+  v1::GetStatusResponse response;
+  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->GetStatus(&context, {}, &response)));
+  return Read(response);
+}
+
+absl::StatusOr<std::vector<DatabaseInfo>> AdminClient::Databases() {
+  grpc::ClientContext context;
+  SetLimit(kAnswerLimit, &context);
+  v1::ListDatabasesResponse response;
+  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->ListDatabases(&context, {}, &response)));
+  std::vector<DatabaseInfo> databases;
+  databases.reserve(static_cast<std::size_t>(response.databases_size()));
+  for (const v1::DatabaseStatus& database : response.databases()) {
+    databases.push_back(Read(database));
+  }
+  return databases;
+}
+
+absl::StatusOr<std::vector<std::string>> AdminClient::LocalFiles() {
+  grpc::ClientContext context;
+  SetLimit(kAnswerLimit, &context);
+  v1::ListDatabasesRequest request;
+  request.set_local(true);
+  v1::ListDatabasesResponse response;
+  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->ListDatabases(&context, request, &response)));
+  return std::vector<std::string>(response.local_files().begin(), response.local_files().end());
+}
+
+absl::Status AdminClient::ChangeSets(const std::string& database,
+                                     const std::function<void(const ChangeSetSummary&)>& visit) {
+  grpc::ClientContext context;
+  SetLimit(kListLimit, &context);
+  v1::ListChangeSetsRequest request;
+  request.set_database(database);
+  const auto reader = state_->stub->ListChangeSets(&context, request);
+  v1::ChangeSetInfo info;
+  while (reader->Read(&info)) visit(Read(info));
+  return FromGrpc(reader->Finish());
+}
+
+}  // namespace echofs::cmd

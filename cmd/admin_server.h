@@ -1,0 +1,31 @@
+// The Admin service (proto/echofs/v1/admin.proto) of a running node, on a unix socket that only the
+// node's user can open.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "cmd/admin_source.h"
+
+namespace echofs::cmd {
+
+class AdminServer {
+ public:
+  // Listens on `socket_path` (absolute), mode 0600; replaces a socket that a killed node left
+  // there. Does not own `source`, which must outlive the server. InvalidArgument when the path is
+  // too long for a unix socket, AlreadyExists when another node listens there. Starts threads.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const std::string& socket_path,
+                                                            AdminSource* source);
+  // Ends running calls and removes the socket.
+  ~AdminServer();
+  AdminServer(const AdminServer&) = delete;
+  AdminServer& operator=(const AdminServer&) = delete;
+
+ private:
+  struct State;
+  explicit AdminServer(std::unique_ptr<State> state);
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace echofs::cmd

@@ -1,0 +1,175 @@
+#include "cmd/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "replication/status_macros.h"
+
+namespace echofs::cmd {
+namespace {
+
+constexpr std::size_t kConfigSizeMax = 1 << 20;  // bytes
+constexpr std::size_t kNodeIdSizeMax = 255;      // bytes
+
+absl::StatusOr<Config> ReadConfigFile(const std::string& path, const Environment& environment) {
+  const auto fail = [&path](std::string_view why) {
+    return absl::InvalidArgumentError(
+        fmt::format("cannot read the configuration file {}: {}", path, why));
+  };
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(std::strerror(errno));
+  std::string text(kConfigSizeMax + 1, '\0');
+  file.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (file.bad()) return fail(std::strerror(errno));
+  text.resize(static_cast<std::size_t>(file.gcount()));
+  if (text.size() > kConfigSizeMax) return fail("it is larger than 1 MiB");
+  return ParseConfig(text, path, environment);
+}
+
+absl::StatusOr<Config> ReadFileOrDefaults(const ConfigFlags& flags,
+                                          const Environment& environment) {
+  if (flags.config_file.empty()) return Config{};
+  return ReadConfigFile(flags.config_file, environment);
+}
+
+absl::Status BadFlag(std::string_view flag, const absl::Status& status) {
+  return absl::InvalidArgumentError(fmt::format("{}: {}", flag, std::string(status.message())));
+}
+
+absl::Status ApplyAddress(std::string_view flag, const std::optional<std::string>& value,
+                          std::string* field) {
+  if (!value) return absl::OkStatus();
+  const absl::StatusOr<HostPort> address = ParseHostPort(*value);
+  if (!address.ok()) return BadFlag(flag, address.status());
+  *field = address->ToString();
+  return absl::OkStatus();
+}
+
+absl::Status ApplyFlags(const ConfigFlags& flags, Config* config) {
+  if (flags.fuse_dir) config->fuse.dir = *flags.fuse_dir;
+  if (flags.data_dir) config->data.dir = *flags.data_dir;
+  if (flags.allow_other) config->fuse.allow_other = true;
+  ECHOFS_RETURN_IF_ERROR(ApplyAddress("--grpc-listen", flags.grpc_listen, &config->grpc.listen));
+  ECHOFS_RETURN_IF_ERROR(
+      ApplyAddress("--grpc-advertise", flags.grpc_advertise, &config->grpc.advertise));
+  ECHOFS_RETURN_IF_ERROR(
+      ApplyAddress("--lease-primary", flags.lease_primary, &config->lease.primary));
+  if (flags.node_id) {
+    if (const absl::Status s = CheckNodeId(*flags.node_id); !s.ok()) return BadFlag("--node-id", s);
+    config->node.id = *flags.node_id;
+  }
+  if (flags.log_level) {
+    if (const absl::Status s = CheckLogLevel(*flags.log_level); !s.ok()) {
+      return BadFlag("--log-level", s);
+    }
+    config->log.level = *flags.log_level;
+  }
+  return absl::OkStatus();
+}
+
+// Absolute, without "." and "..", without a final slash. Does not look at the file system.
+std::string AbsolutePath(const std::string& path) {
+  std::string absolute = std::filesystem::absolute(path).lexically_normal();
+  if (absolute.size() > 1 && absolute.back() == '/') absolute.pop_back();
+  return absolute;
+}
+
+// True when `inner` is `outer` or lies below it. Both absolute.
+bool IsWithin(const std::string& inner, const std::string& outer) {
+  return inner == outer || inner.compare(0, outer.size() + 1, outer + "/") == 0;
+}
+
+absl::Status FillDefaults(const Environment& environment, Config* config) {
+  if (config->node.id.empty()) config->node.id = environment("HOSTNAME").value_or(HostName());
+  if (const absl::Status s = CheckNodeId(config->node.id); !s.ok()) return BadFlag("node.id", s);
+  if (!config->fuse.dir.empty()) config->fuse.dir = AbsolutePath(config->fuse.dir);
+  if (!config->data.dir.empty()) config->data.dir = AbsolutePath(config->data.dir);
+  if (!config->grpc.listen.empty() && config->grpc.advertise.empty()) {
+    ECHOFS_ASSIGN_OR_RETURN(HostPort address, ParseHostPort(config->grpc.listen));
+    if (address.IsAnyAddress()) address.host = environment("HOSTNAME").value_or(HostName());
+    config->grpc.advertise = address.ToString();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckWhole(const Config& config) {
+  if (config.fuse.dir.empty()) {
+    return absl::InvalidArgumentError(
+        "no mount directory: give --fuse-dir DIR, or fuse.dir in the file named by --config");
+  }
+  if (config.data.dir.empty()) {
+    return absl::InvalidArgumentError(
+        "no data directory: give --data-dir DIR, or data.dir in the file named by --config");
+  }
+  if (IsWithin(config.data.dir, config.fuse.dir) || IsWithin(config.fuse.dir, config.data.dir)) {
+    return absl::InvalidArgumentError(
+        fmt::format("data.dir {} and fuse.dir {} overlap: echofs would wait for itself; use two "
+                    "directories, none below the other",
+                    config.data.dir, config.fuse.dir));
+  }
+  if (!config.grpc.advertise.empty() && config.grpc.listen.empty()) {
+    return absl::InvalidArgumentError(
+        "grpc.advertise is set but grpc.listen is not: other nodes could not reach this one; set "
+        "grpc.listen too");
+  }
+  if (!config.grpc.listen.empty() && config.lease.primary.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "grpc.listen is set, so this node belongs to a cluster, but nothing says which node "
+        "is its primary: set lease.primary (--lease-primary) to the primary's "
+        "grpc.advertise; this node's is {}",
+        config.grpc.advertise));
+  }
+  if (!config.lease.primary.empty() && config.IsPrimary() && !config.lease.candidate) {
+    return absl::InvalidArgumentError(
+        "lease.primary names this node, but lease.candidate is false: one of the two must change");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status CheckNodeId(std::string_view id) {
+  const bool printable =
+      std::all_of(id.begin(), id.end(), [](unsigned char c) { return c > ' ' && c != 0x7f; });
+  if (!id.empty() && id.size() <= kNodeIdSizeMax && printable) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("'{}' is not a node name; expected 1 to {} printable characters without spaces",
+                  id, kNodeIdSizeMax));
+}
+
+absl::Status CheckLogLevel(std::string_view level) {
+  static constexpr std::array<std::string_view, 5> kLevels = {"trace", "debug", "info", "warn",
+                                                              "error"};
+  if (std::find(kLevels.begin(), kLevels.end(), level) != kLevels.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("'{}' is not one of trace, debug, info, warn, error", level));
+}
+
+absl::StatusOr<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment) {
+  ECHOFS_ASSIGN_OR_RETURN(Config config, ReadFileOrDefaults(flags, environment));
+  ECHOFS_RETURN_IF_ERROR(ApplyFlags(flags, &config));
+  ECHOFS_RETURN_IF_ERROR(FillDefaults(environment, &config));
+  ECHOFS_RETURN_IF_ERROR(CheckWhole(config));
+  return config;
+}
+
+absl::StatusOr<std::string> FindDataDir(const ConfigFlags& flags, const Environment& environment) {
+  if (flags.data_dir) return AbsolutePath(*flags.data_dir);
+  ECHOFS_ASSIGN_OR_RETURN(const Config config, ReadFileOrDefaults(flags, environment));
+  if (config.data.dir.empty()) {
+    return absl::InvalidArgumentError(
+        "which node? Give --data-dir DIR, or --config FILE with data.dir in it");
+  }
+  return AbsolutePath(config.data.dir);
+}
+
+std::string AdminSocketPath(const std::string& data_dir) { return data_dir + "/echofs.sock"; }
+
+}  // namespace echofs::cmd

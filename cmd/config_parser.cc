@@ -1,0 +1,243 @@
+// The text of echofs.yml -> Config. One table lists every key with the function that takes its
+// value.
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <functional>
+#include <set>
+
+#include "cmd/config.h"
+#include "replication/status_macros.h"
+
+namespace echofs::cmd {
+namespace {
+
+// Takes the expanded text of a value; its error is what is wrong with the value.
+using Setter = std::function<absl::Status(Config*, const std::string&)>;
+
+struct Key {
+  std::string name;
+  Setter set;
+};
+
+absl::Status NotSupported(std::string_view what, std::string_view advice) {
+  return absl::UnimplementedError(
+      fmt::format("{} is not supported in this version; {}", what, advice));
+}
+
+Setter SetText(std::string& (*field)(Config*)) {
+  return [field](Config* config, const std::string& text) {
+    field(config) = text;
+    return absl::OkStatus();
+  };
+}
+
+Setter SetHostPort(std::string& (*field)(Config*)) {
+  return [field](Config* config, const std::string& text) -> absl::Status {
+    if (text.empty()) return absl::OkStatus();
+    ECHOFS_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
+    field(config) = address.ToString();
+    return absl::OkStatus();
+  };
+}
+
+Setter SetDuration(absl::Duration& (*field)(Config*), bool zero_allowed) {
+  return [field, zero_allowed](Config* config, const std::string& text) -> absl::Status {
+    ECHOFS_ASSIGN_OR_RETURN(const absl::Duration value, ParseDuration(text));
+    if (value == absl::ZeroDuration() && !zero_allowed) {
+      return absl::InvalidArgumentError("expected a duration longer than zero");
+    }
+    field(config) = value;
+    return absl::OkStatus();
+  };
+}
+
+Setter OnlyEmpty(const char* what) {
+  return [what](Config*, const std::string& text) -> absl::Status {
+    if (text.empty()) return absl::OkStatus();
+    return NotSupported(what, "remove the key or leave it empty");
+  };
+}
+
+absl::Status SetLeaseType(Config*, const std::string& text) {
+  if (text == "static") return absl::OkStatus();
+  if (text == "service" || text == "etcd") {
+    return NotSupported(fmt::format("lease type '{}'", text), "use 'static'");
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("'{}' is not a lease type; expected static, service or etcd", text));
+}
+
+absl::Status SetSync(Config*, const std::string& text) {
+  if (text == "fsync") return absl::OkStatus();
+  if (text == "always") return NotSupported("'always'", "use 'fsync'");
+  return absl::InvalidArgumentError(fmt::format("'{}' is not one of fsync, always", text));
+}
+
+absl::Status SetMinSyncReplicas(Config*, const std::string& text) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint32_t count, ParseNumber(text));
+  if (count == 0) return absl::OkStatus();
+  return NotSupported("synchronous replication", "use 0: replication is asynchronous");
+}
+
+absl::Status SetHttpListen(Config* config, const std::string& text) {
+  ECHOFS_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
+  if (address.ToString() == config->http.listen) return absl::OkStatus();
+  return NotSupported("the HTTP server", "remove the key");
+}
+
+absl::Status SetLogFormat(Config* config, const std::string& text) {
+  if (text != "text" && text != "json") {
+    return absl::InvalidArgumentError(fmt::format("'{}' is not one of text, json", text));
+  }
+  config->log.format = text == "json" ? LogFormat::kJson : LogFormat::kText;
+  return absl::OkStatus();
+}
+
+absl::Status SetRetentionSize(Config* config, const std::string& text) {
+  ECHOFS_ASSIGN_OR_RETURN(config->data.retention_size, ParseSize(text));
+  return absl::OkStatus();
+}
+
+absl::Status SetAllowOther(Config* config, const std::string& text) {
+  ECHOFS_ASSIGN_OR_RETURN(config->fuse.allow_other, ParseBool(text));
+  return absl::OkStatus();
+}
+
+absl::Status SetCandidate(Config* config, const std::string& text) {
+  ECHOFS_ASSIGN_OR_RETURN(config->lease.candidate, ParseBool(text));
+  return absl::OkStatus();
+}
+
+absl::Status SetNodeId(Config* config, const std::string& text) {
+  config->node.id = text;
+  return text.empty() ? absl::OkStatus() : CheckNodeId(text);
+}
+
+absl::Status SetLogLevel(Config* config, const std::string& text) {
+  config->log.level = text;
+  return CheckLogLevel(text);
+}
+
+const std::vector<Key>& Keys() {
+  using C = Config;
+  static const std::vector<Key> keys = {
+      {"node.id", SetNodeId},
+      {"fuse.dir", SetText([](C* c) -> std::string& { return c->fuse.dir; })},
+      {"fuse.allow-other", SetAllowOther},
+      {"data.dir", SetText([](C* c) -> std::string& { return c->data.dir; })},
+      {"data.retention.age",
+       SetDuration([](C* c) -> absl::Duration& { return c->data.retention_age; }, false)},
+      {"data.retention.size", SetRetentionSize},
+      {"grpc.listen", SetHostPort([](C* c) -> std::string& { return c->grpc.listen; })},
+      {"grpc.advertise", SetHostPort([](C* c) -> std::string& { return c->grpc.advertise; })},
+      {"grpc.tls.cert", OnlyEmpty("TLS")},
+      {"grpc.tls.key", OnlyEmpty("TLS")},
+      {"grpc.tls.ca", OnlyEmpty("TLS")},
+      {"http.listen", SetHttpListen},
+      {"lease.type", SetLeaseType},
+      {"lease.candidate", SetCandidate},
+      {"lease.ttl", SetDuration([](C* c) -> absl::Duration& { return c->lease.ttl; }, false)},
+      {"lease.endpoints", OnlyEmpty("a lease service")},
+      {"lease.key", SetText([](C* c) -> std::string& { return c->lease.key; })},
+      {"lease.primary", SetHostPort([](C* c) -> std::string& { return c->lease.primary; })},
+      {"replication.min-sync-replicas", SetMinSyncReplicas},
+      {"replication.sync", SetSync},
+      {"replication.ack-timeout",
+       SetDuration([](C* c) -> absl::Duration& { return c->replication.ack_timeout; }, false)},
+      {"replication.reader-timeout",
+       SetDuration([](C* c) -> absl::Duration& { return c->replication.reader_timeout; }, true)},
+      {"exec", OnlyEmpty("exec")},
+      {"log.level", SetLogLevel},
+      {"log.format", SetLogFormat},
+  };
+  return keys;
+}
+
+// Keys whose value is a list.
+bool IsList(const std::string& key) { return key == "lease.endpoints" || key == "exec"; }
+
+// Walks the document and fills one Config. Throws what yaml-cpp throws.
+class Parser {
+ public:
+  Parser(const std::string& name, const Environment& environment)
+      : name_(name), environment_(environment) {}
+
+  // `prefix` is the dotted name of the mapping with a final dot, or empty.
+  absl::Status TakeMapping(const YAML::Node& mapping, const std::string& prefix) {
+    for (const auto& item : mapping) {
+      if (!item.first.IsScalar()) return Error(item.first, "expected the name of a key");
+      const std::string key = prefix + item.first.Scalar();
+      if (!seen_.insert(key).second) return Error(item.first, fmt::format("{} is set twice", key));
+      ECHOFS_RETURN_IF_ERROR(TakeItem(key, item.first, item.second));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Error(const YAML::Node& node, const std::string& what) const {
+    return absl::InvalidArgumentError(fmt::format("{}:{}: {}", name_, node.Mark().line + 1, what));
+  }
+
+  Config&& TakeConfig() { return std::move(config_); }
+
+ private:
+  absl::Status TakeItem(const std::string& key, const YAML::Node& name, const YAML::Node& value) {
+    std::vector<std::string> known;
+    for (const Key& candidate : Keys()) {
+      if (candidate.name == key) return TakeValue(candidate, name, value);
+      if (candidate.name.compare(0, key.size() + 1, key + ".") == 0) {
+        if (value.IsNull()) return absl::OkStatus();
+        if (!value.IsMap()) return Error(name, fmt::format("{}: expected a mapping of keys", key));
+        return TakeMapping(value, key + ".");
+      }
+      known.push_back(candidate.name);
+    }
+    return Error(name, fmt::format("unknown key {}; the nearest known key is {}", key,
+                                   NearestName(key, known)));
+  }
+
+  // An empty value leaves the default.
+  absl::Status TakeValue(const Key& key, const YAML::Node& name, const YAML::Node& value) {
+    if (value.IsNull()) return absl::OkStatus();
+    absl::Status status;
+    if (IsList(key.name)) {
+      if (!value.IsSequence()) return Error(name, fmt::format("{}: expected a list", key.name));
+      status = value.size() == 0 ? absl::OkStatus() : key.set(&config_, "[...]");
+    } else if (!value.IsScalar()) {
+      return Error(name, fmt::format("{}: expected a single value, found a {}", key.name,
+                                     value.IsMap() ? "mapping" : "list"));
+    } else {
+      const absl::StatusOr<std::string> text = ExpandVariables(value.Scalar(), environment_);
+      status = text.ok() ? key.set(&config_, *text) : text.status();
+    }
+    if (status.ok()) return status;
+    return Error(name, fmt::format("{}: {}", key.name, std::string(status.message())));
+  }
+
+  const std::string& name_;
+  const Environment& environment_;
+  std::set<std::string> seen_;
+  Config config_;
+};
+
+}  // namespace
+
+absl::StatusOr<Config> ParseConfig(std::string_view text, const std::string& name,
+                                   const Environment& environment) {
+  try {
+    const YAML::Node root = YAML::Load(std::string(text));
+    Parser parser(name, environment);
+    if (!root.IsNull()) {
+      if (!root.IsMap()) {
+        return parser.Error(root, "expected a mapping of keys, such as 'data: { dir: ... }'");
+      }
+      ECHOFS_RETURN_IF_ERROR(parser.TakeMapping(root, ""));
+    }
+    return parser.TakeConfig();
+  } catch (const YAML::Exception& e) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}:{}: not valid YAML: {}", name, e.mark.line + 1, e.msg));
+  }
+}
+
+}  // namespace echofs::cmd

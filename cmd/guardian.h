@@ -1,0 +1,37 @@
+// The guardian, the outer process of `echofs mount` (design section 1).
+//
+//     guardian            mounts, forks the daemon, keeps no descriptor of /dev/fuse; runs the
+//     command
+//       |- daemon         serves the mount; its main thread never touches it
+//       |    `- helper    own session; sees the daemon's and the guardian's death
+//       `- command        what stands after "--"
+//
+// However the daemon ends, and when the guardian ends by force, the mount is gone within a moment
+// and no process hangs in it: whoever survives aborts the connection and detaches the mount.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "cmd/config.h"
+#include "cmd/daemon_context.h"
+#include "cmd/supervisor.h"
+
+namespace echofs::cmd {
+
+struct GuardianOptions {
+  Config config;
+  std::vector<std::string> command;  // empty: none
+  std::chrono::milliseconds command_grace = kCommandGrace;
+};
+
+// Mounts, runs `run_daemon` in a child process, and returns the exit code of `echofs mount` when
+// all is over: the command's when there was one, else the daemon's; 128 + signal for what was
+// killed. To be called while the process has one thread. Says in the log what went wrong.
+//
+// SIGTERM and SIGINT stop the command first (kCommandGrace), then the daemon. SIGHUP goes to the
+// command when there is one, else to the daemon; SIGUSR1 and SIGUSR2 to the command.
+int RunGuardian(const GuardianOptions& options, const DaemonFunction& run_daemon);
+
+}  // namespace echofs::cmd

@@ -1,0 +1,243 @@
+#include "cmd/config.h"
+
+#include <fstream>
+#include <map>
+
+#include "tests/catch.h"
+#include "tests/cmd/test_util.h"
+
+namespace echofs::cmd {
+namespace {
+
+using test::HasText;
+
+Environment Variables(std::map<std::string, std::string> variables) {
+  return [variables = std::move(variables)](const std::string& name) -> std::optional<std::string> {
+    const auto found = variables.find(name);
+    if (found == variables.end()) return std::nullopt;
+    return found->second;
+  };
+}
+
+const Environment kEnvironment = Variables({{"HOSTNAME", "box"}, {"DATA", "/data"}});
+
+std::string ParseError(const std::string& text) {
+  const absl::StatusOr<Config> config = ParseConfig(text, "echofs.yml", kEnvironment);
+  REQUIRE_FALSE(config.ok());
+  return std::string(config.status().message());
+}
+
+std::string LoadError(const ConfigFlags& flags) {
+  const absl::StatusOr<Config> config = LoadConfig(flags, kEnvironment);
+  REQUIRE_FALSE(config.ok());
+  return std::string(config.status().message());
+}
+
+ConfigFlags Directories() {
+  ConfigFlags flags;
+  flags.fuse_dir = "/mnt/x";
+  flags.data_dir = "/var/x";
+  return flags;
+}
+
+TEST_CASE("config: every key of the sample is understood") {
+  const absl::StatusOr<Config> config = ParseConfig(R"(
+node:        { id: a }
+fuse:        { dir: /litefs, allow-other: true }
+data:        { dir: "${DATA}/echofs", retention: { age: 48h, size: 2GiB } }
+grpc:        { listen: 0.0.0.0:20202, advertise: "${HOSTNAME}:20202", tls: { cert: , key: , ca: } }
+http:        { listen: 127.0.0.1:20203 }        # /metrics /health /info /events
+lease:       { type: static, candidate: false, ttl: 20s, endpoints: [ ], key: k, primary: "b:1" }
+replication: { min-sync-replicas: 0, sync: fsync, ack-timeout: 500ms, reader-timeout: 1m }
+exec:        [ ]
+log:         { level: debug, format: json }
+)",
+                                                    "echofs.yml", kEnvironment);
+  INFO(config.status());
+  REQUIRE(config.ok());
+  CHECK(config->node.id == "a");
+  CHECK(config->fuse.dir == "/litefs");
+  CHECK(config->fuse.allow_other == true);
+  CHECK(config->data.dir == "/data/echofs");
+  CHECK(config->data.retention_age == absl::Hours(48));
+  CHECK(config->data.retention_size == std::uint64_t{2} << 30);
+  CHECK(config->grpc.listen == "0.0.0.0:20202");
+  CHECK(config->grpc.advertise == "box:20202");
+  CHECK_FALSE(config->lease.candidate);
+  CHECK(config->lease.ttl == absl::Seconds(20));
+  CHECK(config->lease.key == "k");
+  CHECK(config->lease.primary == "b:1");
+  CHECK(config->replication.ack_timeout == absl::Milliseconds(500));
+  CHECK(config->replication.reader_timeout == absl::Minutes(1));
+  CHECK(config->log.level == "debug");
+  CHECK(config->log.format == LogFormat::kJson);
+  CHECK_FALSE(config->IsPrimary());
+}
+
+TEST_CASE("config: an empty file and empty values leave the defaults") {
+  for (const char* text : {"", "# nothing\n", "data:\nfuse: { dir: }\n"}) {
+    const absl::StatusOr<Config> config = ParseConfig(text, "echofs.yml", kEnvironment);
+    REQUIRE(config.ok());
+    CHECK(config->data.retention_size == std::uint64_t{1} << 30);
+    CHECK(config->fuse.dir.empty());
+  }
+}
+
+TEST_CASE("config: an unknown key is an error that names the line and the nearest key") {
+  CHECK(ParseError("data:\n  dir: /x\ngrpc:\n  lisen: a:1\n") ==
+        "echofs.yml:4: unknown key grpc.lisen; the nearest known key is grpc.listen");
+  CHECK_THAT(ParseError("fuse: { allow_other: true }"), HasText("fuse.allow-other"));
+  CHECK_THAT(ParseError("retention: 1h"), HasText("unknown key retention"));
+  CHECK_THAT(ParseError("ttl: 1h"), HasText("nearest known key is lease.ttl"));
+  CHECK_THAT(ParseError("data: { retention: { sise: 1h } }"), HasText("data.retention.size"));
+}
+
+TEST_CASE("config: a key that is set twice is an error") {
+  CHECK(ParseError("log: { level: info }\nnode: { id: a,\n  id: b }\n") ==
+        "echofs.yml:3: node.id is set twice");
+}
+
+TEST_CASE("config: wrong kinds of values are errors that say what was expected") {
+  CHECK(ParseError("\ndata: /var") == "echofs.yml:2: data: expected a mapping of keys");
+  CHECK_THAT(ParseError("node: { id: [ a ] }"), HasText("node.id: expected a single value"));
+  CHECK_THAT(ParseError("fuse: { dir: { a: b } }"), HasText("found a mapping"));
+  CHECK_THAT(ParseError("lease: { endpoints: a }"), HasText("expected a list"));
+  CHECK_THAT(ParseError("- a\n- b"), HasText("expected a mapping"));
+  CHECK_THAT(ParseError("a: b: c"), HasText("echofs.yml:1: not valid YAML"));
+}
+
+TEST_CASE("config: wrong values are errors that say what was expected") {
+  CHECK(ParseError("fuse:\n  allow-other: yes\n") ==
+        "echofs.yml:2: fuse.allow-other: 'yes' is not true or false");
+  CHECK_THAT(ParseError("data: { retention: { age: 10 } }"), HasText("such as 500ms, 10s or 24h"));
+  CHECK_THAT(ParseError("data: { retention: { age: -1s } }"), HasText("not a duration"));
+  CHECK_THAT(ParseError("lease: { ttl: 0s }"), HasText("longer than zero"));
+  CHECK_THAT(ParseError("data: { retention: { size: 1 } }"), HasText("such as 64MB or 1GiB"));
+  CHECK_THAT(ParseError("grpc: { listen: 20202 }"), HasText("host:port"));
+  CHECK_THAT(ParseError("grpc: { listen: \":20202\" }"), HasText("0.0.0.0:20202"));
+  CHECK_THAT(ParseError("grpc: { listen: \"a:70000\" }"), HasText("host:port"));
+  CHECK_THAT(ParseError("log: { level: loud }"), HasText("trace, debug, info, warn, error"));
+  CHECK_THAT(ParseError("log: { format: xml }"), HasText("text, json"));
+  CHECK_THAT(ParseError("lease: { type: consul }"), HasText("static, service or etcd"));
+  CHECK_THAT(ParseError("replication: { sync: never }"), HasText("fsync, always"));
+  CHECK_THAT(ParseError("node: { id: \"a b\" }"), HasText("without spaces"));
+}
+
+TEST_CASE("config: what this version does not implement is refused, never ignored") {
+  for (const char* text :
+       {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }",
+        "http: { listen: \"0.0.0.0:80\" }", "lease: { type: service }", "lease: { type: etcd }",
+        "lease: { endpoints: [ \"a:1\" ] }", "replication: { min-sync-replicas: 1 }",
+        "replication: { sync: always }", "exec: [ { cmd: a } ]"}) {
+    INFO(text);
+    CHECK_THAT(ParseError(text), HasText("not supported in this version"));
+  }
+}
+
+TEST_CASE("config: variables expand, and an unset one is an error") {
+  CHECK(*ExpandVariables("a${DATA}b${HOSTNAME}$c", kEnvironment) == "a/databbox$c");
+  CHECK_THAT(ParseError("node:\n  id: ${NONE}"), HasText("echofs.yml:2: node.id: the environment "
+                                                         "variable NONE is not set"));
+  CHECK_THAT(ParseError("node: { id: \"${DATA\" }"), HasText("without its '}'"));
+  CHECK_THAT(ParseError("node: { id: \"${}\" }"), HasText("does not name"));
+}
+
+TEST_CASE("config: HOSTNAME falls back to the name of the machine") {
+  ::unsetenv("HOSTNAME");
+  CHECK(ProcessEnvironment("HOSTNAME") == HostName());
+  CHECK_FALSE(ProcessEnvironment("ECHOFS_NO_SUCH_VARIABLE").has_value());
+}
+
+TEST_CASE("config: two directories alone make a primary that does not listen") {
+  const absl::StatusOr<Config> config = LoadConfig(Directories(), kEnvironment);
+  REQUIRE(config.ok());
+  CHECK(config->node.id == "box");
+  CHECK(config->IsPrimary());
+  CHECK(config->grpc.listen.empty());
+  CHECK_FALSE(config->fuse.allow_other.has_value());
+}
+
+TEST_CASE("config: flags win over the file") {
+  const test::TempDir dir;
+  const std::string path = dir.path() + "/echofs.yml";
+  std::ofstream(path)
+      << "fuse: { dir: /a }\ndata: { dir: /b }\nnode: { id: n }\nlog: { level: warn }\n";
+  ConfigFlags flags;
+  flags.config_file = path;
+  absl::StatusOr<Config> config = LoadConfig(flags, kEnvironment);
+  REQUIRE(config.ok());
+  CHECK(config->fuse.dir == "/a");
+  CHECK(config->data.dir == "/b");
+  CHECK(config->node.id == "n");
+  CHECK(*FindDataDir(flags, kEnvironment) == "/b");
+
+  flags = Directories();
+  flags.config_file = path;
+  flags.node_id = "m";
+  flags.log_level = "debug";
+  flags.grpc_listen = "0.0.0.0:7";
+  flags.lease_primary = "other:7";
+  flags.allow_other = true;
+  config = LoadConfig(flags, kEnvironment);
+  REQUIRE(config.ok());
+  CHECK(config->fuse.dir == "/mnt/x");
+  CHECK(config->data.dir == "/var/x");
+  CHECK(config->node.id == "m");
+  CHECK(config->log.level == "debug");
+  CHECK(config->fuse.allow_other == true);
+  CHECK(config->grpc.advertise == "box:7");
+  CHECK_FALSE(config->IsPrimary());
+  CHECK(*FindDataDir(flags, kEnvironment) == "/var/x");
+}
+
+TEST_CASE("config: advertise is the listening address unless it stands for all interfaces") {
+  ConfigFlags flags = Directories();
+  flags.lease_primary = "10.0.0.1:7";
+  flags.grpc_listen = "10.0.0.1:7";
+  CHECK(LoadConfig(flags, kEnvironment)->grpc.advertise == "10.0.0.1:7");
+  CHECK(LoadConfig(flags, kEnvironment)->IsPrimary());
+  flags.grpc_listen = "[::]:7";
+  CHECK(LoadConfig(flags, kEnvironment)->grpc.advertise == "box:7");
+  flags.grpc_advertise = "10.0.0.1:8";
+  CHECK(LoadConfig(flags, kEnvironment)->grpc.advertise == "10.0.0.1:8");
+}
+
+TEST_CASE("config: what does not fit together is an error that says what to do") {
+  ConfigFlags flags;
+  CHECK_THAT(LoadError(flags), HasText("--fuse-dir"));
+  flags.fuse_dir = "/mnt/x";
+  CHECK_THAT(LoadError(flags), HasText("--data-dir"));
+  flags.data_dir = "/mnt/x/./data/";
+  CHECK_THAT(LoadError(flags), HasText("overlap"));
+
+  flags = Directories();
+  flags.grpc_listen = "a:1";
+  CHECK_THAT(LoadError(flags), HasText("lease.primary"));
+  flags = Directories();
+  flags.grpc_advertise = "a:1";
+  CHECK_THAT(LoadError(flags), HasText("grpc.listen is not"));
+  flags = Directories();
+  flags.grpc_listen = "a";
+  CHECK_THAT(LoadError(flags), HasText("--grpc-listen"));
+  flags = Directories();
+  flags.node_id = "";
+  CHECK_THAT(LoadError(flags), HasText("--node-id"));
+  flags = Directories();
+  flags.log_level = "x";
+  CHECK_THAT(LoadError(flags), HasText("--log-level"));
+}
+
+TEST_CASE("config: a file that cannot be read is a clear error") {
+  const test::TempDir dir;
+  ConfigFlags flags = Directories();
+  flags.config_file = dir.path() + "/none.yml";
+  CHECK_THAT(LoadError(flags), HasText("none.yml") && HasText("No such file"));
+  flags.config_file = dir.path();
+  CHECK_THAT(LoadError(flags), HasText("cannot read"));
+  flags.config_file = dir.path() + "/large.yml";
+  std::ofstream(flags.config_file) << std::string((1 << 20) + 1, '#');
+  CHECK_THAT(LoadError(flags), HasText("larger than 1 MiB"));
+}
+
+}  // namespace
+}  // namespace echofs::cmd
