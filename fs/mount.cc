@@ -1,10 +1,12 @@
 #include "fs/mount.h"
 
 #include <fmt/format.h>
+#include <pthread.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <optional>
 #include <thread>
@@ -12,12 +14,14 @@
 #include <vector>
 
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "fs/mount_operations.h"
 
 namespace echofs::fs {
 namespace {
 
 constexpr int kWorkerThreads = 8;
+constexpr int kWakeSignal = SIGUSR2;
 
 class FuseMount final : public Mount {
  public:
@@ -38,20 +42,33 @@ class FuseMount final : public Mount {
     }
     page_cache_.emplace(session_);
     context_.page_cache = &*page_cache_;
+    struct sigaction wake {};
+    wake.sa_handler = [](int) {};
+    sigaction(kWakeSignal, &wake, nullptr);
+    running_ = thread_count_;
     for (int i = 0; i < thread_count_; ++i) threads_.emplace_back([this] { Serve(); });
     return absl::OkStatus();
   }
 
-  // The connection must have ended, or end now: unmounted or aborted by the guardian.
   ~FuseMount() override {
-    for (std::thread& thread : threads_) thread.join();
-    workers_.reset();  // sends the replies that are still due
+    Stop();
     if (session_ != nullptr) fuse_session_destroy(session_);
+  }
+
+  void Stop() override {
+    if (session_ != nullptr) fuse_session_exit(session_);
+    // Threads that wait for a request are woken by a signal until they have seen that it is over.
+    while (running_.load() != 0) {
+      for (std::thread& thread : threads_) pthread_kill(thread.native_handle(), kWakeSignal);
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+    workers_.reset();  // sends the replies that are due
   }
 
   PageCache* page_cache() override { return &*page_cache_; }
   void WaitUntilEnded() override { ended_.WaitForNotification(); }
-  bool ended() const override { return ended_.HasBeenNotified(); }
 
  private:
   void Serve() {
@@ -65,6 +82,7 @@ class FuseMount final : public Mount {
     std::free(buffer.mem);
     bool expected = false;
     if (notified_.compare_exchange_strong(expected, true)) ended_.Notify();
+    --running_;
   }
 
   MountContext context_;
@@ -73,6 +91,7 @@ class FuseMount final : public Mount {
   fuse_session* session_ = nullptr;
   std::optional<KernelPageCache> page_cache_;
   std::vector<std::thread> threads_;
+  std::atomic<int> running_{0};
   std::atomic<bool> notified_{false};
   absl::Notification ended_;
 };

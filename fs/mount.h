@@ -36,7 +36,9 @@ class Mount {
   virtual PageCache* page_cache() = 0;
   // Waits until the session has ended: unmounted, aborted, or Stop was called.
   virtual void WaitUntilEnded() = 0;
-  virtual bool ended() const = 0;
+  // Ends the session whether or not the kernel still has the mount: requests that come later stay
+  // unanswered until the process ends. Replies that are due are sent first.
+  virtual void Stop() = 0;
 };
 
 }  // namespace echofs::fs

@@ -1,0 +1,201 @@
+// The composition of a node. Order of the start: data directory, log, recovery of the databases; then on a
+// primary first the term, so that no commit can come before it, and on a replica first the mount, since the
+// databases' locks are taken through it. The main thread only waits for signals: see DaemonFunction.
+#include "cmd/daemon.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "cmd/admin_server.h"
+#include "cmd/daemon_status.h"
+#include "cmd/data_directory.h"
+#include "cmd/version.h"
+#include "fs/database_set.h"
+#include "fs/file_system.h"
+#include "fs/mount.h"
+#include "replication/change_log.h"
+#include "replication/node.h"
+#include "replication/node_state.h"
+#include "replication/status_macros.h"
+
+namespace echofs::cmd {
+namespace {
+
+class Daemon {
+ public:
+  explicit Daemon(const DaemonContext& context) : context_(context), config_(context.config) {}
+
+  absl::Status Start();
+  // Waits for SIGTERM or SIGINT, or for the end of the mount by other means.
+  void Wait();
+  void Stop();
+
+ private:
+  absl::Status OpenData();
+  absl::Status StartMount();
+  absl::Status StartNode();
+  fs::ControlSource ControlSourceOfNode();
+
+  const DaemonContext& context_;
+  const Config& config_;
+  std::optional<DataDirectory> directory_;
+  std::unique_ptr<ChangeLog> log_;
+  std::unique_ptr<fs::DatabaseSet> databases_;
+  std::unique_ptr<Node> node_;
+  std::unique_ptr<fs::FileSystem> file_system_;
+  std::unique_ptr<fs::Mount> mount_;
+  std::unique_ptr<DaemonStatus> status_;
+  std::unique_ptr<AdminServer> admin_;
+  std::thread mount_watch_;  // turns the mount's end into a SIGTERM
+};
+
+// Backing files, locks and segments are all open files.
+void RaiseFileLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+absl::Status Daemon::OpenData() {
+  ECHOFS_ASSIGN_OR_RETURN(directory_, DataDirectory::Open(config_.data.dir));
+  NodeState state;
+  absl::StatusOr<NodeState> loaded = LoadNodeState(*PosixStorage(), directory_->path());
+  if (loaded.ok()) {
+    state = *std::move(loaded);
+  } else if (!absl::IsNotFound(loaded.status())) {
+    return loaded.status();
+  }
+  ChangeLogOptions log_options;
+  log_options.retention_size = config_.data.retention_size;
+  log_options.retention_age = config_.data.retention_age;
+  ECHOFS_ASSIGN_OR_RETURN(log_, ChangeLog::Open(directory_->log(), log_options));
+
+  fs::DatabaseSetOptions options;
+  options.storage = PosixStorage();
+  options.log = log_.get();
+  options.root = directory_->files();
+  options.positions_file = directory_->applied();
+  options.temporary_directory = directory_->temporary();
+  options.read_only = !config_.IsPrimary();
+  options.was_replica = state.last_role == "replica";
+  options.machine_crashed = !state.boot_id.empty() && state.boot_id != CurrentBootId();
+  ECHOFS_ASSIGN_OR_RETURN(databases_, fs::DatabaseSet::Open(options));
+  return absl::OkStatus();
+}
+
+fs::ControlSource Daemon::ControlSourceOfNode() {
+  fs::ControlSource source;
+  source.primary_name = [node = node_.get()] {
+    const echofs::NodeStatus status = node->status();
+    return status.role == NodeRole::kReplica ? status.primary_id : std::string();
+  };
+  source.lag_ms = [node = node_.get()]() -> std::int64_t {
+    const echofs::NodeStatus status = node->status();
+    if (status.role == NodeRole::kPrimary) return 0;
+    return status.lag_ms ? static_cast<std::int64_t>(*status.lag_ms) : -1;
+  };
+  return source;
+}
+
+absl::Status Daemon::StartNode() {
+  ECHOFS_RETURN_IF_ERROR(node_->Start());
+  databases_->SetTerm(node_->term());
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartMount() {
+  file_system_ = std::make_unique<fs::FileSystem>(directory_->files(), databases_.get(),
+                                                  PosixStorage(), ControlSourceOfNode());
+  fs::MountOptions options;
+  options.fuse_descriptor = context_.fuse_fd;
+  ECHOFS_ASSIGN_OR_RETURN(mount_, fs::Mount::Start(options, file_system_.get()));
+  mount_watch_ = std::thread([this] {
+    mount_->WaitUntilEnded();
+    ::kill(getpid(), SIGTERM);
+  });
+  if (!databases_->read_only()) return absl::OkStatus();
+  absl::Status started;
+  std::thread([this, &started] {
+    started = databases_->StartReplicas(mount_->page_cache(), context_.mount_point);
+  }).join();
+  return started;
+}
+
+absl::Status Daemon::Start() {
+  RaiseFileLimit();
+  ECHOFS_RETURN_IF_ERROR(OpenData());
+  NodeOptions options;
+  options.data_directory = directory_->path();
+  options.node_id = config_.node.id;
+  options.listen = config_.grpc.listen;
+  options.advertise = config_.grpc.advertise;
+  options.lease_primary = config_.lease.primary;
+  options.version = Version();
+  node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
+  if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(StartNode());
+  ECHOFS_RETURN_IF_ERROR(StartMount());
+  if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(StartNode());
+  status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
+  ECHOFS_ASSIGN_OR_RETURN(admin_, AdminServer::Start(AdminSocketPath(directory_->path()),
+                                                     status_.get()));
+  context_.ReportReady();
+  spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,
+               NodeRoleName(node_->role()), context_.mount_point, directory_->path());
+  return absl::OkStatus();
+}
+
+void Daemon::Wait() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  int signal = 0;
+  while (sigwait(&signals, &signal) != 0) {
+  }
+}
+
+void Daemon::Stop() {
+  admin_.reset();
+  const auto report = [](const absl::Status& status) {
+    if (!status.ok()) spdlog::warn("while stopping: {}", std::string(status.message()));
+  };
+  // On another thread: this one must not touch the mount, and the node's databases do.
+  std::thread([&] {
+    if (node_) report(node_->Stop());
+    if (databases_) databases_->Stop();
+  }).join();
+  if (mount_) {
+    report(context_.Unmount());
+    mount_->Stop();
+  }
+  if (mount_watch_.joinable()) mount_watch_.join();
+  mount_.reset();
+  if (log_) report(log_->Sync(log_->last_index()));
+}
+
+}  // namespace
+
+int RunDaemon(const DaemonContext& context) {
+  Daemon daemon(context);
+  const absl::Status started = daemon.Start();
+  if (started.ok()) {
+    daemon.Wait();
+    spdlog::info("stopping");
+  } else {
+    spdlog::error("{}", std::string(started.message()));
+  }
+  daemon.Stop();
+  return started.ok() ? 0 : 1;
+}
+
+}  // namespace echofs::cmd

@@ -1,0 +1,131 @@
+#include "cmd/daemon_status.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "replication/ltx.h"
+#include "replication/status_macros.h"
+
+namespace echofs::cmd {
+namespace {
+
+const char* StateName(DatabaseState state) {
+  switch (state) {
+    case DatabaseState::kOk:
+      return "ok";
+    case DatabaseState::kCopying:
+      return "copying";
+    case DatabaseState::kBlocked:
+      return "blocked";
+    case DatabaseState::kStopped:
+      return "stopped";
+  }
+  return "";
+}
+
+DatabaseInfo InfoOf(const fs::DatabaseState& state) {
+  DatabaseInfo info;
+  info.name = state.position.name;
+  info.txid = state.position.txid;
+  info.digest = state.position.digest;
+  info.pages = state.position.page_count;
+  info.page_size = state.position.page_size;
+  info.journal_mode = state.wal_mode ? "wal" : "delete";
+  info.state = "ok";
+  info.applied_index = state.position.index;
+  return info;
+}
+
+void Overlay(const DatabaseApplyStatus& status, DatabaseInfo* info) {
+  info->state = StateName(status.state);
+  info->detail = status.detail;
+  info->blocked_by_pid = status.blocked_by_pid;
+  info->copy_pages_done = status.copy_pages_done;
+  info->copy_pages = status.copy_pages;
+  info->applied_index = status.applied_index;
+}
+
+absl::StatusOr<std::uint32_t> CountPages(ByteSource& payload) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<LtxDecoder> decoder, LtxDecoder::Start(&payload));
+  for (std::uint32_t pages = 0;; ++pages) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LtxDecoder::Page> page, decoder->Next());
+    if (!page) return pages;
+  }
+}
+
+}  // namespace
+
+NodeStatus DaemonStatus::Status() {
+  const echofs::NodeStatus node = node_->status();
+  NodeStatus status;
+  status.node = node.node_id;
+  status.role = NodeRoleName(node.role);
+  status.ready = node.ready;
+  status.term = node.term;
+  status.primary = node.primary_id;
+  status.log_index = node.log_last_index;
+  status.log_term = node.log_last_term;
+  status.databases = Databases();
+  for (const FollowerStatus& follower : node.replicas) {
+    if (!follower.connected) continue;
+    status.replicas.push_back(
+        {follower.node, follower.address, follower.acked_index, follower.lag_ms, false});
+  }
+  status.cluster_id = node.cluster_id;
+  status.last_error = node.last_error;
+  status.log_first_index = node.log_first_index;
+  status.log_size_bytes = node.log_size_bytes;
+  return status;
+}
+
+std::vector<DatabaseInfo> DaemonStatus::Databases() {
+  std::map<std::string, DatabaseInfo> infos;
+  for (const fs::DatabaseState& state : databases_->States()) {
+    infos[state.position.name] = InfoOf(state);
+  }
+  for (const DatabaseApplyStatus& applied : node_->status().databases) {
+    DatabaseInfo& info = infos[applied.name];
+    info.name = applied.name;
+    Overlay(applied, &info);
+  }
+  std::vector<DatabaseInfo> list;
+  for (auto& [name, info] : infos) list.push_back(std::move(info));
+  return list;
+}
+
+std::vector<std::string> DaemonStatus::LocalFiles() {
+  absl::StatusOr<std::vector<std::string>> files = databases_->LocalFiles();
+  if (files.ok()) return *std::move(files);
+  spdlog::warn("{}", std::string(files.status().message()));
+  return {};
+}
+
+absl::Status DaemonStatus::ChangeSets(
+    const std::string& database, const std::function<bool(const ChangeSetSummary&)>& visit) {
+  ECHOFS_RETURN_IF_ERROR(log_->Position(database).status());
+  const std::unique_ptr<LogReader> reader = log_->Read(log_->first_index());
+  while (true) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
+    if (!entry) return absl::OkStatus();
+    if (entry->database != database) continue;
+    ChangeSetSummary summary;
+    summary.index = entry->index;
+    summary.term = entry->term;
+    summary.txid = entry->txid;
+    summary.kind = entry->kind == EntryKind::kDrop ? "drop" : "change";
+    summary.timestamp_ms = entry->timestamp_ms;
+    summary.bytes = entry->payload_size;
+    summary.page_count = entry->page_count;
+    summary.digest = entry->digest_after;
+    if (entry->kind == EntryKind::kChangeSet) {
+      ECHOFS_ASSIGN_OR_RETURN(summary.pages, CountPages(*reader->Payload()));
+    }
+    if (!visit(summary)) return absl::OkStatus();
+  }
+}
+
+}  // namespace echofs::cmd
