@@ -20,16 +20,6 @@ namespace {
 
 absl::Status ReplicaGone() { return absl::CancelledError("the replica has gone"); }
 
-// The positions of all databases at one index of the log. Positions() is one state of the log, and
-// the only entries that can lie between the returned index and that state open terms, which changes
-// no position.
-LogIndex CatalogAt(const ChangeLog& log, std::vector<DatabasePosition>* catalog) {
-  LogIndex index = log.last_index();
-  *catalog = log.Positions();
-  for (const DatabasePosition& position : *catalog) index = std::max(index, position.index);
-  return index;
-}
-
 }  // namespace
 
 bool SendWindow::WaitForRoom(std::uint64_t size, absl::Time deadline) {
@@ -179,27 +169,25 @@ absl::StatusOr<LogIndex> FollowSession::SendBase(const v1::Hello& hello) {
     const absl::StatusOr<Term> term = log_->TermAt(replica_last);
     if (term.ok() && term->value == hello.last_term()) return replica_last.Next();
   }
-  std::vector<DatabasePosition> catalog;
-  const LogIndex index = CatalogAt(*log_, &catalog);
-  ECHOFS_ASSIGN_OR_RETURN(const Term term, log_->TermAt(index));
+  const LogState state = log_->State();
   spdlog::info(
       "replica {} stands at entry {} of term {}, from which this log (entries {} to {}) cannot go "
       "on: it starts anew after entry {} and copies what differs of {} databases",
       name_, hello.last_index(), hello.last_term(), log_->first_index().value,
-      log_->last_index().value, index.value, catalog.size());
+      log_->last_index().value, state.index.value, state.databases.size());
   std::size_t sent = 0;
   do {
     v1::FollowResponse response;
     v1::LogBase* base = response.mutable_base();
-    base->set_index(index.value);
-    base->set_term(term.value);
-    while (sent < catalog.size() && base->databases_size() < kCatalogChunkDatabasesMax) {
-      ToMessage(catalog[sent++], base->add_databases());
+    base->set_index(state.index.value);
+    base->set_term(state.term.value);
+    while (sent < state.databases.size() && base->databases_size() < kCatalogChunkDatabasesMax) {
+      ToMessage(state.databases[sent++], base->add_databases());
     }
-    base->set_more(sent < catalog.size());
+    base->set_more(sent < state.databases.size());
     if (!stream_->Write(response)) return ReplicaGone();
-  } while (sent < catalog.size());
-  return index.Next();
+  } while (sent < state.databases.size());
+  return state.index.Next();
 }
 
 absl::Status FollowSession::SendLog(LogIndex next) {
