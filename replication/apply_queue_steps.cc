@@ -1,0 +1,249 @@
+// The turns of one database: the next entry from memory or from the log, a drop, a finished copy.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "replication/apply_queue.h"
+#include "replication/apply_queue_database.h"
+#include "replication/limits.h"
+
+namespace echofs {
+
+ApplyQueue::Turn ApplyQueue::RunDatabase(Database& database) {
+  for (int i = 0; i < kApplyBatchMax; ++i) {
+    if (stopping_ || paused_) return Turn::kAgain;
+    Turn turn = Turn::kIdle;
+    if (database.copy) {
+      turn = InstallCopy(database);
+    } else if (database.wants_copy) {
+      return Turn::kIdle;  // FinishCopy goes on
+    } else if (database.wants_drop) {
+      turn = ApplyDrop(database);
+    } else if (!database.memory.empty()) {
+      turn = ApplyFromMemory(database);
+    } else if (database.in_log) {
+      turn = ApplyFromLog(database);
+    } else {
+      return Turn::kIdle;
+    }
+    UpdatePending(database);
+    if (turn == Turn::kLater) return turn;
+  }
+  return Turn::kAgain;
+}
+
+ApplyQueue::Turn ApplyQueue::ApplyFromMemory(Database& database) {
+  Database::Waiting waiting = std::move(database.memory.front());
+  database.memory.pop_front();
+  mutex_.Unlock();
+  ViewSource payload(waiting.payload);
+  const EntryOutcome outcome = ApplyEntry(*target_, database.local, waiting.entry, payload);
+  mutex_.Lock();
+  memory_bytes_ -= waiting.MemorySize();
+  const Turn turn = Settle(database, waiting.entry, outcome);
+  if (turn == Turn::kLater) {
+    memory_bytes_ += waiting.MemorySize();
+    database.memory.push_front(std::move(waiting));
+  }
+  return turn;
+}
+
+ApplyQueue::Turn ApplyQueue::ApplyFromLog(Database& database) {
+  const LogIndex last = database.log_last;
+  LogIndex next = database.log_from;
+  mutex_.Unlock();
+  if (database.reader == nullptr || database.reader_next != next) {
+    database.reader = log_->Read(next);
+  }
+  std::optional<LogEntry> entry;
+  EntryOutcome outcome;
+  while (next <= last && !interrupt_) {
+    absl::StatusOr<std::optional<LogEntry>> found = database.reader->Next();
+    if (found.ok() && !found->has_value()) {
+      found = absl::OutOfRangeError(fmt::format("the log ends before entry {}", last.value));
+    }
+    if (!found.ok()) {
+      outcome = {EntryOutcome::Kind::kGap, 0, std::string(found.status().message())};
+      entry.emplace();
+      break;
+    }
+    next = (*found)->index.Next();
+    if ((*found)->kind == EntryKind::kOpenTerm || (*found)->database != database.name) continue;
+    entry = *std::move(found);
+    const std::unique_ptr<ByteSource> payload = database.reader->Payload();
+    outcome = ApplyEntry(*target_, database.local, *entry, *payload);
+    break;
+  }
+  database.reader_next = next;
+  mutex_.Lock();
+  const Turn turn = entry ? Settle(database, *entry, outcome) : Turn::kAgain;
+  if (turn == Turn::kLater) {
+    // A payload is read once: the next try needs a new reader.
+    database.reader = nullptr;
+    database.log_from = entry->index;
+  } else {
+    database.log_from = next;
+    if (next > database.log_last) {
+      database.in_log = false;
+      database.reader = nullptr;
+    }
+  }
+  return turn;
+}
+
+ApplyQueue::Turn ApplyQueue::ApplyDrop(Database& database) {
+  LogEntry entry;
+  entry.kind = EntryKind::kDrop;
+  entry.index = log_->last_index();
+  entry.term = log_->last_term();
+  entry.database = database.name;
+  entry.txid = database.local.txid.Next();
+  entry.digest_before = database.local.digest;
+  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
+  mutex_.Unlock();
+  ViewSource nothing{ByteView()};
+  const EntryOutcome outcome = ApplyEntry(*target_, database.local, entry, nothing);
+  mutex_.Lock();
+  if (outcome.kind == EntryOutcome::Kind::kBlocked)
+    return Blocked(database, outcome.blocked_by_pid);
+  if (outcome.kind != EntryOutcome::Kind::kApplied) return Failed(database, outcome.message);
+  spdlog::info("{} was deleted here, the cluster does not have it any more", database.name);
+  database.wants_drop = false;
+  database.local = {false, database.txid_after_drop, 0, entry.index};
+  Succeeded(database);
+  return Turn::kAgain;
+}
+
+ApplyQueue::Turn ApplyQueue::InstallCopy(Database& database) {
+  CompletedCopy& copy = *database.copy;
+  mutex_.Unlock();
+  absl::StatusOr<ApplyOutcome> outcome = target_->InstallCopy(copy.position, copy.file->path());
+  mutex_.Lock();
+  if (!outcome.ok() && !absl::IsDataLoss(outcome.status())) {
+    return Failed(database, std::string(outcome.status().message()));
+  }
+  if (!outcome.ok()) {
+    database.copy.reset();
+    WantCopy(database, std::string(outcome.status().message()));
+    return Turn::kAgain;
+  }
+  if (outcome->kind == ApplyOutcome::Kind::kBlocked) {
+    return Blocked(database, outcome->blocked_by_pid);
+  }
+  copy.file->Release();
+  database.local = {true, copy.position.txid, copy.position.digest, copy.position.index};
+  database.log_from = copy.log_index.Next();
+  database.in_log = database.log_last >= database.log_from;
+  spdlog::info("{} was copied: {} pages, TXID {}", database.name, copy.position.page_count,
+               copy.position.txid.value);
+  database.copy.reset();
+  Succeeded(database);
+  return Turn::kAgain;
+}
+
+ApplyQueue::Turn ApplyQueue::Settle(Database& database, const LogEntry& entry,
+                                    const EntryOutcome& outcome) {
+  switch (outcome.kind) {
+    case EntryOutcome::Kind::kApplied:
+      database.local = {entry.kind != EntryKind::kDrop, entry.txid, entry.digest_after,
+                        entry.index};
+      database.copy_delay = absl::ZeroDuration();
+      Succeeded(database);
+      return Turn::kAgain;
+    case EntryOutcome::Kind::kSkipped:
+      database.local.index = std::max(database.local.index, entry.index);
+      Succeeded(database);
+      return Turn::kAgain;
+    case EntryOutcome::Kind::kGap:
+    case EntryOutcome::Kind::kDamaged:
+      WantCopy(database, outcome.message);
+      return Turn::kAgain;
+    case EntryOutcome::Kind::kBlocked:
+      return Blocked(database, outcome.blocked_by_pid);
+    case EntryOutcome::Kind::kFailed:
+      return Failed(database, outcome.message);
+  }
+  return Turn::kAgain;
+}
+
+ApplyQueue::Turn ApplyQueue::Blocked(Database& database, int pid) {
+  database.delay = database.state == DatabaseState::kBlocked
+                       ? std::min(database.delay * 2, kBlockedDelayMax)
+                       : kBlockedDelayMin;
+  database.retry_at = absl::Now() + database.delay;
+  database.state = DatabaseState::kBlocked;
+  database.blocked_by_pid = pid;
+  database.detail = pid == 0 ? "an application holds a lock on it"
+                             : fmt::format("process {} holds a lock on it", pid);
+  return Turn::kLater;
+}
+
+ApplyQueue::Turn ApplyQueue::Failed(Database& database, const std::string& message) {
+  if (database.state != DatabaseState::kStopped || database.detail != message) {
+    spdlog::error("{} cannot be applied to, trying again: {}", database.name, message);
+  }
+  database.delay = database.state == DatabaseState::kStopped
+                       ? std::min(database.delay * 2, kStoppedDelayMax)
+                       : kStoppedDelayMin;
+  database.retry_at = absl::Now() + database.delay;
+  database.state = DatabaseState::kStopped;
+  database.blocked_by_pid = 0;
+  database.detail = message;
+  return Turn::kLater;
+}
+
+void ApplyQueue::Succeeded(Database& database) {
+  database.state = DatabaseState::kOk;
+  database.detail.clear();
+  database.blocked_by_pid = 0;
+}
+
+void ApplyQueue::ForgetMemory(Database& database) {
+  for (const Database::Waiting& waiting : database.memory) memory_bytes_ -= waiting.MemorySize();
+  database.memory.clear();
+}
+
+void ApplyQueue::WantCopy(Database& database, const std::string& reason) {
+  copies_due_.erase({database.copy_at, &database});
+  const bool first_try = !std::exchange(database.wants_copy, false);
+  const absl::StatusOr<DatabasePosition> logged = log_->Position(database.name);
+  if (!logged.ok() || logged->dropped) {
+    // History has it deleted by now: nothing to copy, and the entries on the way there do not
+    // matter.
+    ForgetMemory(database);
+    database.in_log = false;
+    const Txid txid = logged.ok() ? logged->txid : Txid{};
+    if (database.local.exists) {
+      WantDrop(database, txid);
+    } else {
+      database.local = {false, txid, 0, log_->last_index()};
+      Succeeded(database);
+    }
+    return;
+  }
+  if (first_try && database.local.exists) {
+    spdlog::warn("{} is fetched from the primary again: {}", database.name, reason);
+  }
+  ForgetMemory(database);
+  database.in_log = true;  // InstallCopy finds out from where
+  database.log_from = log_->last_index().Next();
+  database.wants_copy = true;
+  database.copy_from = log_->last_index().Next();
+  database.copy_at = absl::Now() + database.copy_delay;
+  database.copy_delay = std::clamp(database.copy_delay * 2, kCopyRetryDelayMin, kCopyRetryDelayMax);
+  database.state = DatabaseState::kCopying;
+  database.blocked_by_pid = 0;
+  database.detail = reason;
+  copies_due_.emplace(database.copy_at, &database);
+  copy_work_.Signal();
+}
+
+void ApplyQueue::WantDrop(Database& database, Txid txid) {
+  database.wants_drop = true;
+  database.txid_after_drop = std::max(txid, database.local.txid.Next());
+}
+
+}  // namespace echofs

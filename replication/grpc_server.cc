@@ -1,0 +1,162 @@
+#include "replication/grpc_server.h"
+
+#include <errno.h>
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+#include <netdb.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+
+#include "echofs/v1/replication.grpc.pb.h"
+#include "replication/grpc_status.h"
+#include "replication/limits.h"
+
+namespace echofs {
+namespace {
+
+class GrpcFollowStream final : public FollowServerStream {
+ public:
+  using Stream = grpc::ServerReaderWriter<v1::FollowResponse, v1::FollowRequest>;
+  GrpcFollowStream(grpc::ServerContext* context, Stream* stream)
+      : context_(context), stream_(stream) {}
+
+  bool Read(v1::FollowRequest* request) override { return stream_->Read(request); }
+  bool Write(const v1::FollowResponse& response) override { return stream_->Write(response); }
+  void Cancel() override { context_->TryCancel(); }
+  bool cancelled() const override { return context_->IsCancelled(); }
+
+ private:
+  grpc::ServerContext* const context_;
+  Stream* const stream_;
+};
+
+class GrpcFetchStream final : public FetchServerStream {
+ public:
+  using Stream = grpc::ServerWriter<v1::FetchDatabaseResponse>;
+  GrpcFetchStream(grpc::ServerContext* context, Stream* stream)
+      : context_(context), stream_(stream) {}
+
+  bool Write(const v1::FetchDatabaseResponse& response) override {
+    return stream_->Write(response);
+  }
+  void Cancel() override { context_->TryCancel(); }
+  bool cancelled() const override { return context_->IsCancelled(); }
+
+ private:
+  grpc::ServerContext* const context_;
+  Stream* const stream_;
+};
+
+class GrpcReplicationService final : public v1::Replication::Service {
+ public:
+  explicit GrpcReplicationService(ReplicationService* service) : service_(service) {}
+
+  grpc::Status Follow(grpc::ServerContext* context, GrpcFollowStream::Stream* stream) override {
+    GrpcFollowStream adapter(context, stream);
+    return ToGrpcStatus(service_->Follow(adapter));
+  }
+  grpc::Status FetchDatabase(grpc::ServerContext* context, const v1::FetchDatabaseRequest* request,
+                             GrpcFetchStream::Stream* stream) override {
+    GrpcFetchStream adapter(context, stream);
+    return ToGrpcStatus(service_->FetchDatabase(*request, adapter));
+  }
+
+ private:
+  ReplicationService* const service_;
+};
+
+// gRPC does not say why it cannot listen, so the same is tried by hand for the message.
+std::string WhyNotListening(const std::string& address) {
+  const std::size_t colon = address.rfind(':');
+  if (colon == std::string::npos) {
+    return "it has no port: write it as host:port, for example 0.0.0.0:20202";
+  }
+  std::string host = address.substr(0, colon);
+  if (host.size() >= 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  if (const int rc = getaddrinfo(host.empty() ? nullptr : host.c_str(), address.c_str() + colon + 1,
+                                 &hints, &found);
+      rc != 0) {
+    return fmt::format("{}: correct grpc.listen", gai_strerror(rc));
+  }
+  int error = 0;
+  if (const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0); fd >= 0) {
+    const int on = 1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 1) != 0) error = errno;
+    close(fd);
+  }
+  freeaddrinfo(found);
+  switch (error) {
+    case EADDRINUSE:
+      return "another process uses this port (`ss -ltnp` names it): stop that process, or give "
+             "this node another port with grpc.listen";
+    case EADDRNOTAVAIL:
+      return "this machine has no such address: correct grpc.listen";
+    case EACCES:
+      return "no permission for this port: use one above 1023 with grpc.listen";
+    default:
+      return error == 0 ? "gRPC refused it" : strerror(error);
+  }
+}
+
+class GrpcServerImpl final : public GrpcServer {
+ public:
+  explicit GrpcServerImpl(ReplicationService* service) : service_(service) {}
+  ~GrpcServerImpl() override { Stop(); }
+
+  absl::Status Listen(const std::string& address) {
+    grpc::ServerBuilder builder;
+    builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageSizeMax));
+    builder.SetMaxSendMessageSize(static_cast<int>(kMessageSizeMax));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(kKeepaliveInterval));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(kKeepaliveTimeout));
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               Milliseconds(kKeepaliveInterval) / 2);
+    // Otherwise a second node could share the port, and each would get some of the calls.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    if (server_ != nullptr && port_ != 0) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        fmt::format("cannot listen on {}: {}", address, WhyNotListening(address)));
+  }
+
+  int port() const override { return port_; }
+
+  void Stop() override {
+    if (server_ == nullptr || stopped_) return;
+    stopped_ = true;
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+
+ private:
+  static int Milliseconds(absl::Duration duration) {
+    return static_cast<int>(absl::ToInt64Milliseconds(duration));
+  }
+
+  GrpcReplicationService service_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+  bool stopped_ = false;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const std::string& address,
+                                                              ReplicationService* service) {
+  auto server = std::make_unique<GrpcServerImpl>(service);
+  if (absl::Status status = server->Listen(address); !status.ok()) return status;
+  return server;
+}
+
+}  // namespace echofs

@@ -1,0 +1,76 @@
+// The limits of the network half of replication in one place: what may be in a message, in a queue,
+// in flight, and how long things may take. Everything that comes from the wire is held against
+// these before memory is allocated for it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace echofs {
+
+inline constexpr std::uint32_t kProtocolVersion = 1;
+
+// Sizes in bytes.
+inline constexpr std::size_t kMessageSizeMax = 4u << 20;        // of any gRPC message
+inline constexpr std::size_t kRecordChunkSizeMax = 256u << 10;  // data of one RecordChunk
+inline constexpr std::size_t kCopyRunSizeMax = 1u << 20;        // pages of one step of a first copy
+inline constexpr std::uint64_t kUnacknowledgedSizeMax = 64u
+                                                        << 20;  // records in flight to one replica
+inline constexpr std::uint64_t kApplyQueueSizeMax = 32u
+                                                    << 20;  // payloads waiting in memory, in total
+inline constexpr std::uint64_t kQueuedPayloadSizeMax =
+    4u << 20;  // a larger one stays in the log alone
+inline constexpr std::size_t kQueuedEntryOverhead =
+    512;                                              // counted for each entry beside its payload
+inline constexpr std::size_t kIdentitySizeMax = 256;  // node ids, addresses, versions
+inline constexpr std::size_t kNodeStateSizeMax = 64u << 10;  // node.json
+
+// Counts.
+inline constexpr std::uint32_t kCopyRunPagesMax = 256;  // pages of one step of a first copy
+inline constexpr int kCatalogChunkDatabasesMax = 1000;  // databases in one LogBase
+inline constexpr std::size_t kCatalogDatabasesMax =
+    1'000'000;                                         // databases in all LogBase of a stream
+inline constexpr std::size_t kFollowSessionsMax = 64;  // replicas at a primary
+inline constexpr std::size_t kFetchSessionsMax = 64;   // first copies at a primary
+inline constexpr std::size_t kFollowersRememberedMax =
+    256;  // replicas in status, gone ones included
+inline constexpr std::size_t kHeartbeatsRememberedMax = 1024;  // by a replica that is behind
+inline constexpr int kApplyWorkers = 2;
+inline constexpr int kCopyWorkers = 2;
+inline constexpr int kApplyBatchMax = 64;  // entries of one database before another gets its turn
+
+// Times.
+inline constexpr absl::Duration kHeartbeatInterval = absl::Seconds(1);
+// A stream that says nothing for so long, heartbeats included, is dead.
+inline constexpr absl::Duration kStreamSilenceMax = absl::Seconds(10);
+// How often a thread that waits for the log looks whether it should end.
+inline constexpr absl::Duration kStopCheckInterval = absl::Milliseconds(100);
+inline constexpr absl::Duration kReconnectDelayMin = absl::Milliseconds(50);
+inline constexpr absl::Duration kReconnectDelayMax = absl::Seconds(2);
+// After a refusal that only a person can mend (another cluster, another protocol).
+inline constexpr absl::Duration kRefusedDelay = absl::Seconds(10);
+inline constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
+inline constexpr absl::Duration kKeepaliveInterval = absl::Seconds(10);
+inline constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(10);
+inline constexpr absl::Duration kFollowerRemembered = absl::Minutes(10);
+inline constexpr absl::Duration kBlockedDelayMin = absl::Milliseconds(1);
+inline constexpr absl::Duration kBlockedDelayMax = absl::Milliseconds(20);
+// After an error of a database's files that is no damage (disk full, I/O).
+inline constexpr absl::Duration kStoppedDelayMin = absl::Milliseconds(50);
+inline constexpr absl::Duration kStoppedDelayMax = absl::Seconds(5);
+inline constexpr absl::Duration kCopyRetryDelayMin = absl::Milliseconds(50);
+inline constexpr absl::Duration kCopyRetryDelayMax = absl::Seconds(10);
+// A source that cannot read pages for so long (one transaction in the way all the time) gives up.
+inline constexpr absl::Duration kCopyUnavailableMax = absl::Seconds(60);
+inline constexpr absl::Duration kCopyProgressInterval = absl::Seconds(5);
+// Acknowledgements that bring nothing but a new applied index wait so long for company.
+inline constexpr absl::Duration kAppliedAckDelay = absl::Milliseconds(10);
+inline constexpr absl::Duration kMaintenanceTick = absl::Seconds(1);
+inline constexpr absl::Duration kMaintenanceInterval = absl::Seconds(30);
+// Growth of the log, in bytes, after which retention runs without waiting for the interval: a
+// segment.
+inline constexpr std::uint64_t kMaintenanceLogGrowth = 64u << 20;
+
+}  // namespace echofs

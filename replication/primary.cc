@@ -1,0 +1,182 @@
+#include "replication/primary.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "echofs/v1/replication.pb.h"
+#include "replication/fetch_session.h"
+#include "replication/limits.h"
+
+namespace echofs {
+namespace {
+
+absl::Status Stopping() { return absl::UnavailableError("this node stops being the primary"); }
+
+}  // namespace
+
+Primary::Primary(PrimaryIdentity identity, const ChangeLog* log, ApplyTarget* target)
+    : identity_(std::move(identity)), log_(log), target_(target) {}
+
+Primary::~Primary() { Stop(); }
+
+void Primary::Stop() {
+  stopping_ = true;
+  absl::MutexLock lock(&mutex_);
+  for (FollowServerStream* stream : follow_calls_) stream->Cancel();
+  for (FetchServerStream* stream : fetch_calls_) stream->Cancel();
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return follow_calls_.empty() && fetch_calls_.empty();
+  };
+  mutex_.Await(absl::Condition(&idle));
+}
+
+absl::Status Primary::Follow(FollowServerStream& stream) {
+  std::uint64_t session = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return Stopping();
+    if (follow_calls_.size() >= kFollowSessionsMax) {
+      return absl::ResourceExhaustedError(fmt::format(
+          "primary {} has {} replicas and takes no more", identity_.node_id, kFollowSessionsMax));
+    }
+    follow_calls_.insert(&stream);
+    session = ++last_session_;
+  }
+  std::string node;
+  FollowSession::Callbacks callbacks;
+  callbacks.joined = [&](const v1::Hello& hello) {
+    node = hello.node();
+    return Join(hello, session, &stream);
+  };
+  callbacks.acknowledged = [&](LogIndex synced, LogIndex applied) {
+    absl::MutexLock lock(&mutex_);
+    Follower& follower = followers_[node];  // present while its session lasts
+    if (follower.session != session) return;
+    follower.acked = synced;
+    follower.applied = applied;
+    follower.last_seen = absl::Now();
+  };
+  absl::Status status =
+      FollowSession(identity_, log_, &stream, &stopping_, std::move(callbacks)).Run();
+  if (!status.ok() && !absl::IsCancelled(status)) {
+    spdlog::warn("replica {}: {}", node.empty() ? "(refused)" : node,
+                 std::string(status.message()));
+  }
+  if (!node.empty()) Leave(node, session);
+  absl::MutexLock lock(&mutex_);
+  follow_calls_.erase(&stream);
+  return stopping_ ? Stopping() : status;
+}
+
+absl::Status Primary::Join(const v1::Hello& hello, std::uint64_t session,
+                           FollowServerStream* stream) {
+  absl::MutexLock lock(&mutex_);
+  if (stopping_) return Stopping();
+  if (hello.node() == identity_.node_id) {
+    return absl::FailedPreconditionError(
+        fmt::format("a replica calls itself {}, which is the primary's own name: give every node "
+                    "its own node.id",
+                    hello.node()));
+  }
+  ForgetOldFollowers();
+  if (followers_.size() >= kFollowersRememberedMax && followers_.count(hello.node()) == 0) {
+    return absl::ResourceExhaustedError("too many different replicas in a short time");
+  }
+  Follower& follower = followers_[hello.node()];
+  // Its old connection may not have noticed yet that it is dead.
+  if (follower.stream != nullptr) follower.stream->Cancel();
+  follower.address = hello.address();
+  follower.acked = {};  // until it says so itself
+  follower.applied = {};
+  follower.last_seen = absl::Now();
+  follower.session = session;
+  follower.stream = stream;
+  spdlog::info("replica {} ({}) connected at entry {}", hello.node(), hello.address(),
+               hello.last_index());
+  return absl::OkStatus();
+}
+
+void Primary::Leave(const std::string& node, std::uint64_t session) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = followers_.find(node);
+  if (found == followers_.end() || found->second.session != session) return;
+  found->second.stream = nullptr;
+  spdlog::info("replica {} disconnected at entry {}", node, found->second.acked.value);
+}
+
+void Primary::ForgetOldFollowers() {
+  const absl::Time oldest = absl::Now() - kFollowerRemembered;
+  for (auto i = followers_.begin(); i != followers_.end();) {
+    const bool forget = i->second.stream == nullptr && i->second.last_seen < oldest;
+    i = forget ? followers_.erase(i) : std::next(i);
+  }
+}
+
+absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
+                                    FetchServerStream& stream) {
+  if (request.cluster_id() != identity_.cluster_id) {
+    return absl::FailedPreconditionError(
+        fmt::format("the request comes from cluster {}, this is cluster {}", request.cluster_id(),
+                    identity_.cluster_id));
+  }
+  if (!IsValidDatabaseName(request.database())) {
+    return absl::InvalidArgumentError("the request names a database with an invalid name");
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return Stopping();
+    if (fetch_calls_.size() >= kFetchSessionsMax) {
+      return absl::UnavailableError("too many copies at once: try again");
+    }
+    fetch_calls_.insert(&stream);
+  }
+  spdlog::info("replica {} copies {}", request.node(), request.database());
+  absl::Status status = ServeFetch(*log_, *target_, request.database(), stopping_, stream);
+  if (!status.ok()) {
+    spdlog::info("copy of {} for replica {} ended: {}", request.database(), request.node(),
+                 std::string(status.message()));
+  }
+  absl::MutexLock lock(&mutex_);
+  fetch_calls_.erase(&stream);
+  return stopping_ ? Stopping() : status;
+}
+
+std::vector<FollowerStatus> Primary::Followers() const {
+  std::map<std::string, Follower> followers;
+  {
+    absl::MutexLock lock(&mutex_);
+    followers = followers_;
+  }
+  const absl::Time oldest = absl::Now() - kFollowerRemembered;
+  std::vector<FollowerStatus> statuses;
+  for (const auto& [node, follower] : followers) {
+    if (follower.stream == nullptr && follower.last_seen < oldest) continue;
+    FollowerStatus& status = statuses.emplace_back();
+    status.node = node;
+    status.address = follower.address;
+    status.connected = follower.stream != nullptr;
+    status.acked_index = follower.acked;
+    status.applied_index = follower.applied;
+    status.lag_ms = LagMs(follower.acked, follower.last_seen);
+  }
+  return statuses;
+}
+
+std::uint64_t Primary::LagMs(LogIndex acked, absl::Time last_seen) const {
+  if (acked >= log_->last_index()) return 0;
+  absl::Time since = last_seen;
+  const absl::StatusOr<std::optional<LogEntry>> entry = log_->Read(acked.Next())->Next();
+  if (entry.ok() && entry->has_value() && (*entry)->timestamp_ms > 0) {
+    since = absl::FromUnixMillis((*entry)->timestamp_ms);
+  }
+  return static_cast<std::uint64_t>(
+      std::max<std::int64_t>(0, absl::ToInt64Milliseconds(absl::Now() - since)));
+}
+
+}  // namespace echofs

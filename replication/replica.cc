@@ -1,0 +1,229 @@
+#include "replication/replica.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "echofs/v1/replication.pb.h"
+#include "replication/database_copy.h"
+#include "replication/limits.h"
+#include "replication/status_macros.h"
+
+namespace echofs {
+
+Replica::Replica(ReplicaOptions options, ChangeLog* log, ApplyTarget* target)
+    : options_(std::move(options)),
+      log_(log),
+      queue_(log, target, [this] { OnProgress(); }),
+      cluster_id_(options_.cluster_id) {}
+
+Replica::~Replica() { Stop(); }
+
+absl::Status Replica::Start() {
+  ECHOFS_RETURN_IF_ERROR(EmptyTemporaryDirectory());
+  ECHOFS_RETURN_IF_ERROR(queue_.Start());
+  for (int i = 0; i < kCopyWorkers; ++i) threads_.emplace_back([this, i] { CopyLoop(i); });
+  threads_.emplace_back([this] { FollowLoop(); });
+  return absl::OkStatus();
+}
+
+void Replica::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+    if (stream_ != nullptr) stream_->Cancel();
+  }
+  queue_.Stop();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+absl::Status Replica::EmptyTemporaryDirectory() {
+  const std::string& directory = options_.temporary_directory;
+  ECHOFS_RETURN_IF_ERROR(options_.storage->MakeDirectories(directory));
+  ECHOFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, options_.storage->List(directory));
+  for (const std::string& name : names) {
+    ECHOFS_RETURN_IF_ERROR(options_.storage->Remove(directory + "/" + name));
+  }
+  return absl::OkStatus();
+}
+
+void Replica::FollowLoop() {
+  absl::Duration delay = kReconnectDelayMin;
+  while (true) {
+    const absl::Status status = FollowOnce();
+    absl::Duration wait = delay;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (stopping_) return;
+      if (reached_) wait = delay = kReconnectDelayMin;
+    }
+    OnDisconnect(status);
+    delay = std::min(delay * 2, kReconnectDelayMax);
+    if (absl::IsFailedPrecondition(status)) wait = kRefusedDelay;
+    absl::MutexLock lock(&mutex_);
+    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait)) return;
+  }
+}
+
+absl::Status Replica::FollowOnce() {
+  const std::shared_ptr<PrimaryChannel> channel =
+      options_.connector->Connect(options_.primary_address);
+  const std::unique_ptr<FollowCall> call = channel->Follow();
+  ReplicaStream::Callbacks callbacks;
+  callbacks.hello = [&](const v1::Hello& hello) { return OnHello(hello, channel); };
+  callbacks.heartbeat = [this](const v1::Heartbeat& heartbeat) { OnHeartbeat(heartbeat); };
+  ReplicaStream stream(log_, &queue_, call.get(), std::move(callbacks));
+  v1::Hello hello;
+  hello.set_protocol_version(kProtocolVersion);
+  hello.set_node(options_.node_id);
+  hello.set_address(options_.address);
+  hello.set_version(options_.version);
+  hello.set_term(log_->last_term().value);
+  hello.set_last_index(log_->last_index().value);
+  hello.set_last_term(log_->last_term().value);
+  {
+    absl::MutexLock lock(&mutex_);
+    if (stopping_) return absl::CancelledError("stopping");
+    hello.set_cluster_id(cluster_id_);
+    reached_ = false;
+    stream_ = &stream;
+  }
+  absl::Status status = stream.Run(hello);
+  absl::MutexLock lock(&mutex_);
+  stream_ = nullptr;
+  channel_ = nullptr;
+  return status;
+}
+
+absl::Status Replica::OnHello(const v1::Hello& hello,
+                              const std::shared_ptr<PrimaryChannel>& channel) {
+  if (hello.protocol_version() != kProtocolVersion) {
+    return absl::FailedPreconditionError(fmt::format(
+        "it speaks protocol version {} (echofs {}), this node {}: run the same version of "
+        "echofs on both",
+        hello.protocol_version(), hello.version(), kProtocolVersion));
+  }
+  if (hello.cluster_id().empty() || hello.cluster_id().size() > kIdentitySizeMax ||
+      hello.node().size() > kIdentitySizeMax || hello.version().size() > kIdentitySizeMax) {
+    return absl::InvalidArgumentError("its Hello has a field that is missing or too large");
+  }
+  // R1: a term below one that we have seen is of a primary that is none any more.
+  if (hello.term() < log_->last_term().value) {
+    return absl::FailedPreconditionError(fmt::format(
+        "it is at term {}, but this node has seen term {}: it is not the newest primary, or "
+        "was restored from an older backup",
+        hello.term(), log_->last_term().value));
+  }
+  std::string cluster_id;
+  {
+    absl::MutexLock lock(&mutex_);
+    cluster_id = cluster_id_;
+  }
+  if (cluster_id.empty()) {
+    ECHOFS_RETURN_IF_ERROR(options_.join_cluster(hello.cluster_id()));
+    spdlog::info("joined cluster {}", hello.cluster_id());
+  } else if (cluster_id != hello.cluster_id()) {
+    return absl::FailedPreconditionError(
+        fmt::format("it belongs to cluster {}, this node to {}: correct the primary's address, or "
+                    "move this node's "
+                    "data directory away to let it join anew",
+                    hello.cluster_id(), cluster_id));
+  }
+  absl::MutexLock lock(&mutex_);
+  cluster_id_ = hello.cluster_id();
+  primary_id_ = hello.node();
+  term_ = {hello.term()};
+  target_ = {hello.last_index()};
+  last_error_.clear();
+  reached_ = true;
+  channel_ = channel;
+  spdlog::info("following {} ({}) from entry {}, it is at {}", hello.node(),
+               options_.primary_address, log_->last_index().value, hello.last_index());
+  return absl::OkStatus();
+}
+
+void Replica::OnHeartbeat(const v1::Heartbeat& heartbeat) {
+  absl::MutexLock lock(&mutex_);
+  lag_.Heartbeat(heartbeat.time_ms(), {heartbeat.last_index()}, absl::ToUnixMillis(absl::Now()));
+}
+
+void Replica::OnProgress() {
+  absl::MutexLock lock(&mutex_);
+  if (stream_ != nullptr) stream_->Progress();
+}
+
+void Replica::OnDisconnect(const absl::Status& status) {
+  const bool refused = absl::IsFailedPrecondition(status);
+  const bool network = absl::IsUnavailable(status) || absl::IsCancelled(status);
+  std::string error =
+      fmt::format("{} the primary at {}: {}", network ? "no connection to" : "cannot follow",
+                  options_.primary_address, std::string(status.message()));
+  absl::MutexLock lock(&mutex_);
+  if (error == last_error_) return;  // said already; the next attempt follows anyway
+  if (refused) {
+    spdlog::error("{}. Trying again every {} seconds", error, absl::ToInt64Seconds(kRefusedDelay));
+  } else {
+    spdlog::warn("{}. Trying again", error);
+  }
+  last_error_ = std::move(error);
+}
+
+void Replica::CopyLoop(int number) {
+  const std::string path = fmt::format("{}/copy-{}", options_.temporary_directory, number);
+  for (std::uint64_t i = 0;; ++i) {
+    const std::shared_ptr<CopyTask> task = queue_.NextCopy();
+    if (task == nullptr) return;
+    // A name of its own: the file of the copy before may still wait for being installed.
+    queue_.FinishCopy(task, Copy(*task, fmt::format("{}-{}", path, i)));
+  }
+}
+
+absl::StatusOr<CompletedCopy> Replica::Copy(CopyTask& task, const std::string& path) {
+  const std::shared_ptr<PrimaryChannel> channel = WaitForChannel(task);
+  if (channel == nullptr) return absl::CancelledError("the copy was cancelled");
+  v1::FetchDatabaseRequest request;
+  request.set_node(options_.node_id);
+  request.set_database(task.database);
+  {
+    absl::MutexLock lock(&mutex_);
+    request.set_cluster_id(cluster_id_);
+  }
+  spdlog::info("copying {} from the primary", task.database);
+  const std::unique_ptr<FetchCall> call = channel->FetchDatabase(request);
+  return CopyDatabase(options_.storage, *log_, *call, path, task);
+}
+
+std::shared_ptr<PrimaryChannel> Replica::WaitForChannel(const CopyTask& task) {
+  absl::MutexLock lock(&mutex_);
+  const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || channel_ != nullptr;
+  };
+  while (!mutex_.AwaitWithTimeout(absl::Condition(&ready), kStopCheckInterval)) {
+    if (task.cancelled()) return nullptr;
+  }
+  return stopping_ ? nullptr : channel_;
+}
+
+ReplicaStatus Replica::status() const {
+  ReplicaStatus status;
+  // The queue first: it is never asked while our own mutex is held.
+  status.databases = queue_.Databases();
+  status.applied_index = queue_.applied_index();
+  const bool copying = queue_.copying();
+  absl::MutexLock lock(&mutex_);
+  status.connected = channel_ != nullptr;
+  status.cluster_id = cluster_id_;
+  status.primary_id = primary_id_;
+  status.term = term_;
+  status.last_error = last_error_;
+  status.lag_ms =
+      lag_.LagMs(status.applied_index, log_->last_index(), absl::ToUnixMillis(absl::Now()));
+  status.caught_up = !primary_id_.empty() && !copying && status.applied_index >= target_;
+  return status;
+}
+
+}  // namespace echofs
