@@ -1,8 +1,56 @@
+#include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
 
-#include "cmd/version.h"
+#include "cmd/commands.h"
 
-int main() {
-  std::printf("echofs %s\n", echofs::cmd::Version());
-  return 0;
+namespace echofs::cmd {
+namespace {
+
+constexpr const char* kFooter =
+    "Exit codes: 0 well done, 1 failed, 2 wrong command line or configuration;\n"
+    "'mount -- CMD' ends with the exit code of CMD.";
+
+int Main(int argc, char** argv) {
+  // What follows "--" belongs to the supervised command, options included.
+  int own_argc = argc;
+  std::vector<std::string> command;
+  for (int i = 1; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--") != 0) continue;
+    own_argc = i;
+    command.assign(argv + i + 1, argv + argc);
+    break;
+  }
+
+  CLI::App app("echofs: a file system for SQLite that replicates", "echofs");
+  app.require_subcommand(1);
+  app.footer(kFooter);
+  int exit_code = kExitOk;
+  AddMountCommand(&app, &command, &exit_code);
+  AddStatusCommand(&app, &exit_code);
+  AddDatabasesCommand(&app, &exit_code);
+  AddLogCommand(&app, &exit_code);
+  AddConfigCommand(&app, &exit_code);
+  AddVersionCommand(&app, &exit_code);
+  // Before any command runs: callbacks of subcommands come after this one.
+  app.parse_complete_callback([&] {
+    if (own_argc == argc) return;
+    if (!app.got_subcommand("mount")) {
+      throw CLI::ValidationError("'-- CMD' belongs to the mount command only");
+    }
+    if (command.empty()) throw CLI::ValidationError("there is no command after '--'");
+  });
+  try {
+    app.parse(own_argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  return exit_code;
 }
+
+}  // namespace
+}  // namespace echofs::cmd
+
+int main(int argc, char** argv) { return echofs::cmd::Main(argc, argv); }

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -338,17 +339,23 @@ TEST_CASE("guardian: the command is ended when the daemon or the guardian dies")
 // Lets everybody open /dev/fuse, as udev does on most systems.
 class OpenDevFuse {
  public:
-  OpenDevFuse() {
+  OpenDevFuse() : lock_(::open("/dev/fuse", O_RDONLY | O_CLOEXEC)) {
+    REQUIRE(::flock(lock_, LOCK_EX) == 0);  // such tests may run at the same time
     struct stat before {};
     REQUIRE(::stat("/dev/fuse", &before) == 0);
     mode_ = before.st_mode & 07777;
     REQUIRE(::chmod("/dev/fuse", 0666) == 0);
   }
-  ~OpenDevFuse() { ::chmod("/dev/fuse", mode_); }
+  ~OpenDevFuse() {
+    ::chmod("/dev/fuse", mode_);
+    ::flock(lock_, LOCK_UN);
+    ::close(lock_);
+  }
   OpenDevFuse(const OpenDevFuse&) = delete;
   OpenDevFuse& operator=(const OpenDevFuse&) = delete;
 
  private:
+  const int lock_;
   mode_t mode_ = 0;
 };
 

@@ -20,7 +20,9 @@ constexpr std::chrono::milliseconds kPollInterval{2};
 
 }  // namespace
 
-TempDir::TempDir() : path_("/tmp/echofs-test-XXXXXX") {
+TempDir::TempDir() {
+  const char* parent = std::getenv("TMPDIR");
+  path_ = std::string(parent != nullptr ? parent : "/tmp") + "/test-XXXXXX";
   ECHOFS_CHECK(::mkdtemp(path_.data()) != nullptr);
   ECHOFS_CHECK(::chmod(path_.c_str(), 0755) == 0);
 }

@@ -8,7 +8,8 @@
 
 namespace echofs::cmd::test {
 
-// A new directory below /tmp that everybody may enter, removed with its content at the end.
+// A new directory below TMPDIR, else /tmp, that everybody may enter, removed with its content at
+// the end.
 class TempDir {
  public:
   TempDir();

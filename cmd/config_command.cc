@@ -1,0 +1,43 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+
+#include "cmd/commands.h"
+
+namespace echofs::cmd {
+namespace {
+
+int Check(const ConfigFlags& flags) {
+  const absl::StatusOr<Config> config = LoadConfig(flags, ProcessEnvironment);
+  if (!config.ok()) return FailUsage(config.status());
+  std::printf("the configuration is valid\n");
+  std::printf("node      %s\n", config->node.id.c_str());
+  std::printf("mount     %s\n", config->fuse.dir.c_str());
+  std::printf("data      %s\n", config->data.dir.c_str());
+  if (config->lease.primary.empty()) {
+    std::printf("role      primary on its own\n");
+  } else if (config->IsPrimary()) {
+    std::printf("role      primary\n");
+  } else {
+    std::printf("role      replica of %s\n", config->lease.primary.c_str());
+  }
+  if (!config->grpc.listen.empty()) {
+    std::printf("listens   %s, reached at %s\n", config->grpc.listen.c_str(),
+                config->grpc.advertise.c_str());
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddConfigCommand(CLI::App* app, int* exit_code) {
+  CLI::App* config = app->add_subcommand("config", "Look at the configuration");
+  config->require_subcommand(1);
+  CLI::App* check =
+      config->add_subcommand("check", "Say what is wrong with a configuration, or what it means");
+  const auto flags = std::make_shared<ConfigFlags>();
+  AddConfigOptions(check, flags.get());
+  check->callback([flags, exit_code] { *exit_code = Check(*flags); });
+}
+
+}  // namespace echofs::cmd

@@ -1,0 +1,178 @@
+#include "cmd/reports.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+namespace echofs::cmd {
+namespace {
+
+// Keys stay in the order in which they are set.
+using Json = nlohmann::ordered_json;
+
+// A file's name need not be UTF-8.
+std::string Dump(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+std::string Hex(std::uint64_t value) { return fmt::format("{:016x}", value); }
+
+Json ToJson(const DatabaseInfo& database) {
+  Json json = {{"name", database.name},           {"txid", Hex(database.txid.value)},
+               {"digest", Hex(database.digest)},  {"pages", database.pages},
+               {"page_size", database.page_size}, {"journal_mode", database.journal_mode},
+               {"state", database.state},         {"applied_index", database.applied_index.value}};
+  if (database.blocked_by_pid != 0) json["blocked_by_pid"] = database.blocked_by_pid;
+  return json;
+}
+
+Json ToJson(const std::vector<DatabaseInfo>& databases) {
+  Json list = Json::array();
+  for (const DatabaseInfo& database : databases) list.push_back(ToJson(database));
+  return list;
+}
+
+std::string Bytes(std::uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} B", bytes);
+  double value = static_cast<double>(bytes);
+  const char* unit = "B";
+  for (const char* next : {"KiB", "MiB", "GiB", "TiB"}) {
+    if (value < 1024) break;
+    value /= 1024;
+    unit = next;
+  }
+  return fmt::format("{:.1f} {}", value, unit);
+}
+
+// Rows of cells under a heading, in columns as wide as their widest cell.
+std::string Table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<std::size_t> widths;
+  for (const std::vector<std::string>& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (const std::vector<std::string>& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) line += fmt::format("{:<{}}  ", row[i], widths[i]);
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += line + "\n";
+  }
+  return text;
+}
+
+// The state, and beside it what a person wants to know next.
+std::string StateText(const DatabaseInfo& database) {
+  std::string text = database.state;
+  if (database.copy_pages != 0) {
+    text +=
+        fmt::format(" {}% ({} of {} pages)", 100 * database.copy_pages_done / database.copy_pages,
+                    database.copy_pages_done, database.copy_pages);
+  }
+  if (database.blocked_by_pid != 0) {
+    text += fmt::format(" by process {}", database.blocked_by_pid);
+  }
+  if (!database.detail.empty()) text += ": " + database.detail;
+  return text;
+}
+
+std::string ReplicasText(const std::vector<ReplicaInfo>& replicas) {
+  std::vector<std::vector<std::string>> rows = {{"REPLICA", "ADDRESS", "ACKED", "LAG", "IN SYNC"}};
+  for (const ReplicaInfo& replica : replicas) {
+    rows.push_back({replica.node, replica.address, std::to_string(replica.acked_index.value),
+                    fmt::format("{} ms", replica.lag_ms), replica.in_sync ? "yes" : "no"});
+  }
+  return Table(rows);
+}
+
+}  // namespace
+
+std::string StatusJson(const NodeStatus& status) {
+  Json replicas = Json::array();
+  for (const ReplicaInfo& replica : status.replicas) {
+    replicas.push_back({{"node", replica.node},
+                        {"address", replica.address},
+                        {"acked_index", replica.acked_index.value},
+                        {"lag_ms", replica.lag_ms},
+                        {"in_sync", replica.in_sync}});
+  }
+  return Dump({{"node", status.node},
+               {"role", status.role},
+               {"ready", status.ready},
+               {"term", status.term.value},
+               {"primary", status.primary},
+               {"log", {{"index", status.log_index.value}, {"term", status.log_term.value}}},
+               {"in_sync", status.in_sync},
+               {"databases", ToJson(status.databases)},
+               {"replicas", std::move(replicas)}},
+              2);
+}
+
+std::string StatusText(const NodeStatus& status) {
+  std::string text =
+      fmt::format("node      {} ({}{}), echofs {}, process {}\n", status.node, status.role,
+                  status.ready ? ", ready" : ", not ready yet", status.version, status.pid);
+  text += fmt::format("primary   {}, term {}\n",
+                      status.primary.empty() ? "unknown" : status.primary, status.term.value);
+  if (!status.cluster_id.empty()) text += fmt::format("cluster   {}\n", status.cluster_id);
+  text += fmt::format("log       index {} (term {}), kept from index {}, {}\n",
+                      status.log_index.value, status.log_term.value, status.log_first_index.value,
+                      Bytes(status.log_size_bytes));
+  if (!status.last_error.empty()) text += fmt::format("error     {}\n", status.last_error);
+  text += "\n" + DatabasesText(status.databases);
+  if (!status.replicas.empty()) text += "\n" + ReplicasText(status.replicas);
+  return text;
+}
+
+std::string DatabasesJson(const std::vector<DatabaseInfo>& databases) {
+  return Dump(ToJson(databases), 2);
+}
+
+std::string DatabasesText(const std::vector<DatabaseInfo>& databases) {
+  if (databases.empty()) return "no databases yet\n";
+  std::vector<std::vector<std::string>> rows = {
+      {"DATABASE", "TXID", "DIGEST", "SIZE", "PAGE SIZE", "JOURNAL", "STATE"}};
+  for (const DatabaseInfo& database : databases) {
+    rows.push_back({database.name, Hex(database.txid.value), Hex(database.digest),
+                    Bytes(std::uint64_t{database.pages} * database.page_size),
+                    std::to_string(database.page_size), database.journal_mode,
+                    StateText(database)});
+  }
+  return Table(rows);
+}
+
+std::string LocalFilesJson(const std::vector<std::string>& files) { return Dump(files, 2); }
+
+std::string ChangeSetJson(const ChangeSetSummary& summary) {
+  return Dump({{"index", summary.index.value},
+               {"term", summary.term.value},
+               {"txid", Hex(summary.txid.value)},
+               {"kind", summary.kind},
+               {"timestamp_ms", summary.timestamp_ms},
+               {"pages", summary.pages},
+               {"bytes", summary.bytes},
+               {"page_count", summary.page_count},
+               {"digest", Hex(summary.digest)}},
+              -1);
+}
+
+std::string ChangeSetHeading() {
+  return fmt::format("{:<24} {:>10} {:>5} {:<16} {:<6} {:>8} {:>10} {:<16}\n", "TIME (UTC)",
+                     "INDEX", "TERM", "TXID", "KIND", "PAGES", "BYTES", "DIGEST AFTER");
+}
+
+std::string ChangeSetText(const ChangeSetSummary& summary) {
+  const std::time_t seconds = static_cast<std::time_t>(summary.timestamp_ms / 1000);
+  std::tm utc{};
+  ::gmtime_r(&seconds, &utc);
+  const std::string time =
+      fmt::format("{:%Y-%m-%d %H:%M:%S}.{:03}", utc, summary.timestamp_ms % 1000);
+  return fmt::format("{:<24} {:>10} {:>5} {} {:<6} {:>8} {:>10} {}\n", time, summary.index.value,
+                     summary.term.value, Hex(summary.txid.value), summary.kind, summary.pages,
+                     summary.bytes, Hex(summary.digest));
+}
+
+}  // namespace echofs::cmd

@@ -1,0 +1,31 @@
+// What `echofs status`, `databases` and `log` print. Pure functions of what the node answered.
+//
+// JSON is for scripts and changes only by addition of keys; TXIDs and digests are 16 hex digits.
+// Texts are for people. All end with a newline.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cmd/admin_source.h"
+
+namespace echofs::cmd {
+
+// The object of design section 11.
+std::string StatusJson(const NodeStatus& status);
+std::string StatusText(const NodeStatus& status);
+
+// A list of the objects that stand under "databases" in the status.
+std::string DatabasesJson(const std::vector<DatabaseInfo>& databases);
+std::string DatabasesText(const std::vector<DatabaseInfo>& databases);
+
+// A list of names.
+std::string LocalFilesJson(const std::vector<std::string>& files);
+
+// One line for each change set, so that a long log can be printed as it comes: an object, or a row
+// below ChangeSetHeading.
+std::string ChangeSetJson(const ChangeSetSummary& summary);
+std::string ChangeSetHeading();
+std::string ChangeSetText(const ChangeSetSummary& summary);
+
+}  // namespace echofs::cmd

@@ -1,0 +1,117 @@
+#include "cmd/reports.h"
+
+#include "cmd/log_setup.h"
+#include "tests/cmd/fake_admin_source.h"
+#include "tests/cmd/test_util.h"
+
+namespace echofs::cmd {
+namespace {
+
+using test::HasText;
+
+TEST_CASE("reports: the status as JSON is exactly the object that scripts rely on") {
+  CHECK(StatusJson(test::FakeAdminSource().Status()) == R"({
+  "node": "a",
+  "role": "primary",
+  "ready": true,
+  "term": 3,
+  "primary": "a",
+  "log": {
+    "index": 12,
+    "term": 3
+  },
+  "in_sync": [
+    "a",
+    "b"
+  ],
+  "databases": [
+    {
+      "name": "app.db",
+      "txid": "0000000000000003",
+      "digest": "fedcba9876543210",
+      "pages": 10,
+      "page_size": 4096,
+      "journal_mode": "wal",
+      "state": "ok",
+      "applied_index": 12
+    },
+    {
+      "name": "sub/other.db",
+      "txid": "000000000000001f",
+      "digest": "0000000000000001",
+      "pages": 10,
+      "page_size": 4096,
+      "journal_mode": "delete",
+      "state": "blocked",
+      "applied_index": 12,
+      "blocked_by_pid": 4711
+    }
+  ],
+  "replicas": [
+    {
+      "node": "b",
+      "address": "10.0.0.2:20202",
+      "acked_index": 11,
+      "lag_ms": 40,
+      "in_sync": true
+    }
+  ]
+}
+)");
+}
+
+TEST_CASE("reports: a status without databases and replicas has empty lists") {
+  const std::string json = StatusJson(NodeStatus{});
+  CHECK_THAT(json, HasText("\"in_sync\": []"));
+  CHECK_THAT(json, HasText("\"databases\": []"));
+  CHECK_THAT(json, HasText("\"replicas\": []"));
+  CHECK_THAT(StatusText(NodeStatus{}), HasText("no databases yet"));
+  CHECK(DatabasesJson({}) == "[]\n");
+}
+
+TEST_CASE("reports: the status for people names progress, blocking process and error") {
+  const std::string text = StatusText(test::FakeAdminSource().Status());
+  CHECK_THAT(text, HasText("a (primary, ready)"));
+  CHECK_THAT(text, HasText("the disk is full"));
+  CHECK_THAT(text, HasText("25% (25 of 100 pages)"));
+  CHECK_THAT(text, HasText("blocked"));
+  CHECK_THAT(text, HasText("by process 4711"));
+  CHECK_THAT(text, HasText("a reader holds a lock"));
+  CHECK_THAT(text, HasText("64.0 KiB"));
+  CHECK_THAT(text, HasText("10.0.0.2:20202"));
+}
+
+TEST_CASE("reports: lists as JSON, also with names that are not UTF-8") {
+  CHECK(LocalFilesJson({"a", "b/c"}) == "[\n  \"a\",\n  \"b/c\"\n]\n");
+  CHECK_THAT(LocalFilesJson({"\xff"}), HasText("\xef\xbf\xbd"));
+}
+
+TEST_CASE("reports: change sets, one a line") {
+  test::FakeAdminSource source;
+  std::string json;
+  std::string text;
+  REQUIRE(source
+              .ChangeSets("app.db",
+                          [&](const ChangeSetSummary& summary) {
+                            json = ChangeSetJson(summary);
+                            text = ChangeSetText(summary);
+                            return false;
+                          })
+              .ok());
+  CHECK(json == R"({"index":10,"term":3,"txid":"0000000000000001","kind":"change",)"
+                R"("timestamp_ms":1700000000123,"pages":2,"bytes":8400,"page_count":10,)"
+                R"("digest":"fedcba9876543210"})"
+                "\n");
+  CHECK_THAT(text, HasText("2023-11-14 22:13:20.123"));
+  CHECK_THAT(text, HasText("fedcba9876543210"));
+}
+
+TEST_CASE("log: one line an event in both formats") {
+  CHECK(FormatLogLine(LogFormat::kText, 1700000000123, "warn", "a\nb\r") ==
+        "2023-11-14T22:13:20.123Z warn  a\\nb\\r");
+  CHECK(FormatLogLine(LogFormat::kJson, 1700000000123, "info", "say \"x\"\n") ==
+        R"({"time":"2023-11-14T22:13:20.123Z","level":"info","message":"say \"x\"\n"})");
+}
+
+}  // namespace
+}  // namespace echofs::cmd
