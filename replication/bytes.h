@@ -1,5 +1,5 @@
-// Views of bytes, sequential sources and sinks of bytes, and big-endian integers: SQLite, LTX and our
-// own formats are all big-endian.
+// Views of bytes, sequential sources and sinks of bytes, and big-endian integers: SQLite, LTX and
+// our own formats are all big-endian.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,8 @@ class ByteSink {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Fills `out` from the start; returns how much was filled. Less than out.size() means end of data.
+  // Fills `out` from the start; returns how much was filled. Less than out.size() means end of
+  // data.
   virtual absl::StatusOr<std::size_t> Read(MutableByteView out) = 0;
 };
 

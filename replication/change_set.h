@@ -20,7 +20,7 @@ struct WalPosition {
 
 // The header fields of a change set; its pages travel beside it. See ltx-v3 in docs/formats.md.
 struct ChangeSetHeader {
-  std::uint32_t page_size = 0;  // bytes
+  std::uint32_t page_size = 0;   // bytes
   std::uint32_t page_count = 0;  // pages in the database afterwards
   Txid txid;
   // First TXID that the file covers; equals txid but for files merged by other tools.

@@ -1,5 +1,5 @@
-// The digest of a database (design C8): the sum modulo 2^64 of XXH3_64(page, seed = page number) over
-// all pages but the lock page. A change of one page changes it by new hash minus old hash.
+// The digest of a database (design C8): the sum modulo 2^64 of XXH3_64(page, seed = page number)
+// over all pages but the lock page. A change of one page changes it by new hash minus old hash.
 #pragma once
 
 #include <cstdint>

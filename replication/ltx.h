@@ -1,5 +1,6 @@
-// LTX version 3, the encoding of a change set (design L1). The format is described in docs/formats.md.
-// Encoder and decoder hold one page at a time, so that a change set may be larger than memory.
+// LTX version 3, the encoding of a change set (design L1). The format is described in
+// docs/formats.md. Encoder and decoder hold one page at a time, so that a change set may be larger
+// than memory.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +16,19 @@
 
 namespace echofs {
 
-inline constexpr std::size_t kLtxHeaderSize = 100;   // bytes
-inline constexpr std::size_t kLtxTrailerSize = 16;   // bytes
+inline constexpr std::size_t kLtxHeaderSize = 100;  // bytes
+inline constexpr std::size_t kLtxTrailerSize = 16;  // bytes
 
-// Writes one LTX file into a sink. Call AddPage in ascending order of page number, then Finish once.
-// One thread. After an error the output is worthless and the object must not be used further.
+// Writes one LTX file into a sink. Call AddPage in ascending order of page number, then Finish
+// once. One thread. After an error the output is worthless and the object must not be used further.
 class LtxEncoder {
  public:
   // Does not own `sink`. Writes the header at once.
   static absl::StatusOr<std::unique_ptr<LtxEncoder>> Start(ByteSink* sink,
                                                            const ChangeSetHeader& header);
   ~LtxEncoder();
-  // `page` has the page size of the header. InvalidArgument when the order is wrong, for the lock page,
-  // or for a page beyond the header's page_count.
+  // `page` has the page size of the header. InvalidArgument when the order is wrong, for the lock
+  // page, or for a page beyond the header's page_count.
   absl::Status AddPage(PageNumber number, ByteView page);
   absl::Status Finish();
 
@@ -50,8 +51,8 @@ class LtxDecoder {
     PageNumber number;
     ByteView content;  // valid until the next call
   };
-  // The next page, or nothing after the last one: then the page index and the trailer have been read and
-  // have been found right.
+  // The next page, or nothing after the last one: then the page index and the trailer have been
+  // read and have been found right.
   absl::StatusOr<std::optional<Page>> Next();
 
  private:

@@ -1,10 +1,11 @@
-// The file interface: every durable byte of echofs (databases, logs, state) goes through it, so that
-// tests can fail any operation or drop what was not synced. The real one is PosixStorage.
+// The file interface: every durable byte of echofs (databases, logs, state) goes through it, so
+// that tests can fail any operation or drop what was not synced. The real one is PosixStorage.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,13 +14,14 @@
 
 namespace echofs {
 
-// An open file. All functions may be called by any number of threads at once. Errors carry the path;
-// a full disk is ResourceExhausted, a missing file NotFound, other failures Internal (with errno's text).
+// An open file. All functions may be called by any number of threads at once. Errors carry the path
+// and errno's text, and are those of StatusFromErrno.
 class File {
  public:
   virtual ~File() = default;
 
-  // Reads at `offset`; returns how much was there: less than out.size() only at the end of the file.
+  // Reads at `offset`; returns how much was there: less than out.size() only at the end of the
+  // file.
   virtual absl::StatusOr<std::size_t> ReadAt(std::uint64_t offset, MutableByteView out) const = 0;
   // Writes all of `bytes` or fails; after a failure a prefix may have been written.
   virtual absl::Status WriteAt(std::uint64_t offset, ByteView bytes) = 0;
@@ -27,15 +29,15 @@ class File {
   // Makes content and size durable (fdatasync).
   virtual absl::Status Sync() = 0;
   virtual absl::StatusOr<std::uint64_t> Size() const = 0;
-  // The descriptor for calls that are about metadata only (fstat, fchmod, fchown, futimens, fcntl locks);
-  // -1 where there is none. Owned by this object.
+  // The descriptor for calls that are about metadata only (fstat, fchmod, fchown, futimens, fcntl
+  // locks); -1 where there is none. Owned by this object.
   virtual int Descriptor() const = 0;
 };
 
 struct OpenOptions {
-  bool create = false;      // make the file when it is missing
-  bool exclusive = false;   // with create: AlreadyExists when it is there
-  bool truncate = false;    // drop its content
+  bool create = false;     // make the file when it is missing
+  bool exclusive = false;  // with create: AlreadyExists when it is there
+  bool truncate = false;   // drop its content
   bool read_only = false;
   std::uint32_t mode = 0644;  // permission bits of a new file; the umask does not apply
 };
@@ -60,6 +62,16 @@ class Storage {
 
 // The file system of this machine. Lives for ever.
 Storage* PosixStorage();
+
+// The status of a failed system call; `what` names the operation and the path. A full disk or quota
+// is ResourceExhausted, a missing file NotFound, an existing one AlreadyExists, a refusal
+// PermissionDenied, a name of the wrong kind (ENOTDIR, EISDIR, ENOTEMPTY) FailedPrecondition, an
+// impossible argument InvalidArgument, anything else Internal. ErrnoOf gives `error` back.
+absl::Status StatusFromErrno(int error, std::string_view what);
+
+// The errno for a reply to the kernel: the one that the status was made from, else the nearest to
+// its code; 0 for OK.
+int ErrnoOf(const absl::Status& status);
 
 // Fills `out` at `offset`, and with zeros what lies beyond the end of the file, as SQLite does.
 absl::Status ReadZeroFilled(const File& file, std::uint64_t offset, MutableByteView out);
