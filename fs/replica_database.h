@@ -148,6 +148,8 @@ class ReplicaDatabase {
   absl::StatusOr<Readiness> AttachAgain();
   absl::StatusOr<bool> PauseForRestart();
   absl::StatusOr<Readiness> LeaveWal();
+  // Whether there is a main file.
+  bool Exists() const;
   BaseState Base();
   absl::Status Write(ChangeStream& stream, const Target& target);
   absl::Status WriteCopy(const std::string& file, const Target& target);

@@ -25,6 +25,10 @@ constexpr std::size_t kVerifyBufferSize = 8 << 20;
 constexpr std::size_t kFileVersionOffset = 24;
 constexpr std::size_t kFileVersionSize = 16;
 
+bool IsThere(const DatabasePosition& position) {
+  return position.page_count != 0 && !position.dropped;
+}
+
 ApplyOutcome Blocked(int pid) { return {ApplyOutcome::Kind::kBlocked, pid}; }
 
 }  // namespace
@@ -105,7 +109,7 @@ absl::Status ReplicaDatabase::WriteCopy(const std::string& file, const Target& t
   ECHOFS_ASSIGN_OR_RETURN(
       const std::unique_ptr<ChangeStream> stream,
       OpenCopy(copy.get(), target.position.page_size, target.position.page_count, Base()));
-  if (main_ != nullptr) {
+  if (Exists()) {
     ECHOFS_RETURN_IF_ERROR(Write(*stream, target));
     const absl::Status removed = files_->storage()->Remove(file);
     if (!removed.ok()) spdlog::warn("cannot remove {}: {}", file, removed.ToString());
@@ -119,6 +123,8 @@ absl::Status ReplicaDatabase::WriteCopy(const std::string& file, const Target& t
   ECHOFS_RETURN_IF_ERROR(copy->Sync());
   return AdoptFile(file, target);
 }
+
+bool ReplicaDatabase::Exists() const { return IsThere(position()); }
 
 BaseState ReplicaDatabase::Base() {
   BaseState base;
@@ -135,7 +141,7 @@ BaseState ReplicaDatabase::Base() {
 
 absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::MakeReady(std::uint32_t page_size) {
   Readiness readiness{true, 0};
-  if (main_ != nullptr && wal_ == nullptr && journal_ == nullptr) {
+  if (Exists() && wal_ == nullptr && journal_ == nullptr) {
     ECHOFS_ASSIGN_OR_RETURN(readiness, AttachAgain());
     if (!readiness.ready) return readiness;
   }
@@ -242,7 +248,7 @@ absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
 }
 
 absl::Status ReplicaDatabase::Write(ChangeStream& stream, const Target& target) {
-  if (main_ == nullptr) return WriteNew(stream, target);
+  if (!Exists()) return WriteNew(stream, target);
   ECHOFS_ASSIGN_OR_RETURN(const std::optional<ChangeStream::Page> first, stream.Next());
   ECHOFS_ASSIGN_OR_RETURN(PageOne page_one, InspectPageOne(first));
   if (!target.verify) page_one.counter_moved = true;  // redo: no reader has a cache yet
@@ -415,7 +421,7 @@ absl::Status ReplicaDatabase::Stop(absl::Status why) {
 void ReplicaDatabase::SetPosition(const DatabasePosition& position) {
   absl::MutexLock lock(&mutex_);
   const FileAttributes attributes = status_.position.attributes;
-  const bool existed = status_.position.page_count != 0 && !status_.position.dropped;
+  const bool existed = IsThere(status_.position);
   status_.position = position;
   if (existed) status_.position.attributes = attributes;
 }
