@@ -178,8 +178,8 @@ absl::StatusOr<ApplyOutcome> PageStore::Apply(const LogEntry& entry, ByteSource&
   database.position.index = entry.index;
   database.position.digest = Digest(database);
   if (database.position.digest != entry.digest_after) {
-    return absl::DataLossError(fmt::format("{} has a wrong digest after TXID {}", entry.database,
-                                           entry.txid.value));
+    return absl::DataLossError(
+        fmt::format("{} has a wrong digest after TXID {}", entry.database, entry.txid.value));
   }
   return ApplyOutcome{};
 }

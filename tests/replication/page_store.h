@@ -1,5 +1,5 @@
-// The databases of a node as plain pages in memory, with real change sets and digests: what fs/ is for
-// SQLite files, for tests of replication. It outlives the node, as a disk does.
+// The databases of a node as plain pages in memory, with real change sets and digests: what fs/ is
+// for SQLite files, for tests of replication. It outlives the node, as a disk does.
 #pragma once
 
 #include <functional>
@@ -19,13 +19,12 @@ class PageStore final : public ApplyTarget {
   using Page = std::vector<std::uint8_t>;
   using Pages = std::map<PageNumber, Page>;
 
-  // The primary's side: changes a database (made when missing) and appends the change set to the log, as
-  // one step. Pages beyond `page_count` go away, missing ones are zeros. Another `page_size` than before wants
-  // all pages, as after VACUUM.
+  // The primary's side: changes a database (made when missing) and appends the change set to the
+  // log, as one step. Pages beyond `page_count` go away, missing ones are zeros. Another
+  // `page_size` than before wants all pages, as after VACUUM.
   LogIndex Commit(ChangeLog& log, Term term, const std::string& database, std::uint32_t page_size,
                   PageNumber page_count, const Pages& pages) ABSL_LOCKS_EXCLUDED(mutex_);
-  LogIndex Drop(ChangeLog& log, Term term, const std::string& database)
-      ABSL_LOCKS_EXCLUDED(mutex_);
+  LogIndex Drop(ChangeLog& log, Term term, const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Faults. Blocked: applies and installs report this pid until it is 0.
   void SetBlocked(const std::string& database, int pid) ABSL_LOCKS_EXCLUDED(mutex_);
