@@ -70,10 +70,10 @@ TEST_CASE(
         commit(2000, {{1, page(1)}, {1999, page(2)}});
         break;
       case 3:
-        commit(600, {{2, page(3)}});
+        commit(900, {{2, page(3)}});
         break;
       case 4:
-        // Pages 601 to 1498 come back as zeros.
+        // Pages 901 to 1498 come back as zeros.
         commit(1500, {{700, page(4)}, {1499, page(5)}, {1500, page(6)}});
         break;
       case 5:
