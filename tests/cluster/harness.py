@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -137,6 +138,13 @@ class Node:
 
     def path(self, name):
         return os.path.join(self.mount, name)
+
+    def mkdirs(self, name):
+        os.makedirs(self.path(name), exist_ok=True)
+
+    def lose_data(self):
+        shutil.rmtree(self.data)
+        os.mkdir(self.data)
 
     def start(self, wait=True):
         assert self.process is None, f"{self.name} runs already"
@@ -305,6 +313,12 @@ class Cluster:
         wait_for(same, lambda: "the nodes to converge: " + json.dumps(last, indent=1), seconds)
         return last[self.primary.name]
 
+    def wait_for_databases(self, names):
+        """Until these are there, on all nodes, whatever their positions."""
+        for node in self.nodes:
+            wait_for(lambda node=node: set(names) <= set(node.databases()),
+                     f"{sorted(names)} on {node.name}")
+
     def wait_converged(self, seconds=WAIT_SECONDS):
         """As wait_positions, and then the same content of sound databases is read on all nodes.
 
@@ -329,6 +343,7 @@ class ClusterTest(unittest.TestCase):
 
     def setUp(self):
         self.directory = os.environ["ECHOFS_TEST_DIR"]
+        self.applications = []
 
     def cluster(self, replicas=1, start=True, **options):
         cluster = Cluster(self.directory, replicas, **options)
@@ -360,64 +375,89 @@ class ClusterTest(unittest.TestCase):
         self.addCleanup(end)
         return process
 
-    def writer(self, path, mode, *options):
-        return Writer(self, path, mode, *options)
+    def writer(self, path, mode, synchronous="NORMAL"):
+        return Writer(self, path, mode, synchronous)
+
+    def reader(self, path):
+        return Reader(self, path)
 
 
-class Writer:
-    """A process that commits to the table `written` of a database as fast as it can (writer.py)."""
+class Application:
+    """A process that works in a mount until it is stopped; what it did is in the lines of a file."""
+
+    program = None
 
     def __init__(self, test, path, *options):
-        self.path = path
-        number = len([f for f in os.listdir(test.directory) if f.startswith("writer-")])
-        self.record = os.path.join(test.directory, f"writer-{number}.record")
-        self.log = os.path.join(test.directory, f"writer-{number}.log")
-        self.options = options
         self.test = test
+        self.path = path
+        base = f"{test.directory}/{self.program}-{len(test.applications)}"
+        test.applications.append(self)
+        self.record = base + ".record"
+        self.log = base + ".log"
+        self.options = options
         self.process = None
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = self.test.spawn(
-                [sys.executable, os.path.join(HERE, "writer.py"), self.path, self.record,
+                [sys.executable, os.path.join(HERE, self.program + ".py"), self.path, self.record,
                  *self.options], stdout=log, stderr=log)
         return self
 
-    def committed(self):
-        """Ids of the rows whose COMMIT has returned."""
+    def records(self):
         if not os.path.exists(self.record):
             return []
         with open(self.record, encoding="utf-8") as record:
             return [int(line) for line in record.read().split("\n")[:-1]]
 
-    def wait_commits(self, count, seconds=WAIT_SECONDS):
-        """Until `count` more commits than now have returned."""
-        target = len(self.committed()) + count
+    def wait_records(self, count, seconds=WAIT_SECONDS):
+        """Until there are `count` more than now."""
+        target = len(self.records()) + count
 
         def enough():
-            assert self.process.poll() is None, f"the writer ended: {self.log_text()}"
-            return len(self.committed()) >= target
+            assert self.process.poll() is None, f"{self.program} ended: {self.log_text()}"
+            return len(self.records()) >= target
 
-        wait_for(enough, f"{count} commits of the writer", seconds)
+        wait_for(enough, lambda: f"{count} more records of {self.program} {self.path}, which says: "
+                 + self.log_text(), seconds)
 
     def log_text(self):
         with open(self.log, encoding="utf-8") as log:
             return log.read()
 
     def stop(self):
-        """Ends it after the transaction at hand; it must have survived until now."""
-        assert self.process.poll() is None, f"the writer ended early: {self.log_text()}"
+        """Ends it after what it is doing; it must have survived until now."""
+        assert self.process.poll() is None, f"{self.program} ended early: {self.log_text()}"
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=WAIT_SECONDS)
-        assert code == 0, f"the writer ended with {code}: {self.log_text()}"
+        assert code == 0, f"{self.program} ended with {code}: {self.log_text()}"
+
+
+class Reader(Application):
+    """Reads the table `written` as fast as it can (reader.py)."""
+
+    program = "reader"
+
+    def wait_reads(self, count):
+        self.wait_records(count)
+
+
+class Writer(Application):
+    """Commits to the table `written` of a database as fast as it can (writer.py)."""
+
+    program = "writer"
+
+    def wait_commits(self, count):
+        """Until `count` more commits than now have returned."""
+        self.wait_records(count)
 
     def check(self, node, name):
         """Every commit that returned is in the database, with the right content (invariant D4)."""
-        with contextlib.closing(node.connect(name)) as connection:
-            rows = dict(connection.execute("SELECT id, length(filler) FROM written"))
-        committed = self.committed()
+        committed = self.records()
         # An id that was lost would be given again.
         assert committed == sorted(set(committed)), "an id was committed twice"
+        with contextlib.closing(node.connect(name)) as connection:
+            rows = dict(connection.execute("SELECT id, length(filler) FROM written"))
         missing = [i for i in committed if i not in rows]
         assert not missing, f"{len(missing)} committed rows are missing, first {missing[:5]}"
         wrong = [i for i, size in rows.items() if size != 100 + i * 7919 % 4000]

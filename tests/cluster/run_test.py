@@ -83,10 +83,12 @@ def wait_for_child(child):
     """Its exit status, or None when it took too long."""
     end = time.monotonic() + TEST_SECONDS
     while time.monotonic() < end:
-        pid, status = os.waitpid(child, os.WNOHANG)
+        # Whose parent has died is our child too.
+        pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == child:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
+        if pid == 0:
+            time.sleep(0.01)
     return None
 
 
