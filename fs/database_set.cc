@@ -25,8 +25,10 @@ absl::StatusOr<std::unique_ptr<DatabaseSet>> DatabaseSet::Open(const DatabaseSet
   ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<AppliedPositions> positions,
                           AppliedPositions::Open(options.storage, options.positions_file));
   std::unique_ptr<DatabaseSet> set(new DatabaseSet(options, std::move(positions)));
+  set->captures_ = !options.was_replica;  // what the primary left is taken into its log, whatever comes next
   ECHOFS_RETURN_IF_ERROR(options.was_replica ? set->RecoverReplica() : set->RecoverPrimary());
   ECHOFS_RETURN_IF_ERROR(options.read_only ? set->FinishAsReplica() : set->FinishAsPrimary());
+  set->captures_ = !options.read_only;
   return set;
 }
 
@@ -97,7 +99,7 @@ DatabasePosition DatabaseSet::LoggedPosition(const std::string& database) {
 absl::StatusOr<std::shared_ptr<Database>> DatabaseSet::OpenMain(const std::string& path) {
   if (auto database = Find(path)) return database;
   std::shared_ptr<DatabaseCapture> capture;
-  if (!read_only()) {
+  if (captures_) {
     absl::StatusOr<std::unique_ptr<File>> file =
         options_.storage->Open(options_.root + "/" + path, {});
     if (!file.ok()) {
@@ -133,7 +135,7 @@ void DatabaseSet::Forget(Database& database) {
 
 bool DatabaseSet::IsDatabase(const std::string& path) {
   if (const auto database = Find(path)) return database->IsDatabase();
-  if (read_only()) return false;
+  if (!captures_) return false;
   const absl::StatusOr<DatabasePosition> position = options_.log->Position(path);
   return position.ok() && !position->dropped;
 }

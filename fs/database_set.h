@@ -112,6 +112,8 @@ class DatabaseSet final : public ApplyTarget {
   std::shared_ptr<ReplicaDatabase> FindReplica(const std::string& name);
 
   const DatabaseSetOptions options_;
+  // Databases get a capture: on a primary, and while Open recovers the files of a former primary.
+  bool captures_ = false;
   const std::unique_ptr<AppliedPositions> positions_;
   std::atomic<std::uint64_t> term_{1};
   CaptureQueue queue_;

@@ -1,0 +1,372 @@
+#!/usr/bin/env python3
+"""`./dev bench`: what echofs costs, as ratios to the same work on the same disk outside the mount.
+
+Every round runs each workload three times, one after the other and in changing order: on the plain directory
+(native), in the mount of a primary without replicas, and in the mount of a primary with one replica attached. All
+nodes run all the time; those that are not measured are idle. The figures are medians over the rounds.
+Then: how long after its commit a transaction is visible on the replica, how long a replica needs after a run at
+full speed, and how fast a new replica copies a database.
+
+Prints a table and writes build/bench.json. Everything else that it makes is removed.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+COMPARED = {
+    "read-wal": ["read", "--journal", "wal"],
+    "read-delete": ["read", "--journal", "delete"],
+    "write-wal-normal": ["write", "--journal", "wal", "--synchronous", "normal"],
+    "write-wal-full": ["write", "--journal", "wal", "--synchronous", "full"],
+    "write-delete-full": ["write", "--journal", "delete", "--synchronous", "full"],
+    "write-truncate-normal": ["write", "--journal", "truncate", "--synchronous", "normal"],
+}
+OTHERS = ["visible", "catchup", "first-copy"]
+PLACES = ["native", "primary", "replica"]
+WAIT_SECONDS = 90
+
+
+class Failed(Exception):
+    pass
+
+
+def wait_for(what, condition, pause=0.02):
+    end = time.monotonic() + WAIT_SECONDS
+    while not condition():
+        if time.monotonic() > end:
+            raise Failed(f"gave up waiting for {what}")
+        time.sleep(pause)
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def read_text(path):
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+class Node:
+    """A running `echofs mount`."""
+
+    def __init__(self, echofs, directory, name, port, primary_port, config=""):
+        self.echofs, self.name = echofs, name
+        self.mount = os.path.join(directory, name, "mnt")
+        self.data = os.path.join(directory, name, "data")
+        self.log = os.path.join(directory, name, "log")
+        os.makedirs(self.mount)
+        os.makedirs(self.data)
+        command = [echofs, "mount", "--fuse-dir", self.mount, "--data-dir", self.data, "--node-id", name,
+                   "--grpc-listen", f"127.0.0.1:{port}", "--grpc-advertise", f"127.0.0.1:{port}",
+                   "--lease-primary", f"127.0.0.1:{primary_port}"]
+        if config:
+            path = os.path.join(directory, name, "echofs.yml")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(config)
+            command += ["--config", path]
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def status(self, *arguments):
+        run = subprocess.run([self.echofs, "status", "--data-dir", self.data, *arguments],
+                             capture_output=True, text=True, timeout=30)
+        return run.stdout if run.returncode == 0 else ""
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            raise Failed(f"node {self.name} ended: {read_text(self.log)[-2000:]}")
+        status = self.status("--json")
+        return bool(status) and json.loads(status)["ready"]
+
+    def wait_until_ready(self):
+        wait_for(f"node {self.name}", self.is_ready)
+        return self
+
+    def position(self, database):
+        return read_text(os.path.join(self.mount, database + "-pos"))
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if os.path.ismount(self.mount):
+            subprocess.run(["fusermount3", "-u", "-z", self.mount], check=False)
+
+
+class Bench:
+    def __init__(self, options, directory):
+        self.options, self.directory = options, directory
+        self.nodes = []
+        self.database_number = 0
+        self.native = os.path.join(directory, "native")
+        os.makedirs(self.native)
+
+    def start(self, name, port, primary_port, config=""):
+        node = Node(self.options.echofs, self.directory, name, port, primary_port, config)
+        self.nodes.append(node)
+        return node
+
+    def stop(self):
+        for node in reversed(self.nodes):
+            node.stop()
+
+    def workload(self, *arguments):
+        run = subprocess.run([self.options.workload, *map(str, arguments)], capture_output=True, text=True,
+                             timeout=600)
+        if run.returncode != 0:
+            raise Failed(f"workload {' '.join(map(str, arguments))}: {run.stderr.strip()}")
+        return json.loads(run.stdout)
+
+    def new_database(self):
+        self.database_number += 1
+        return f"bench{self.database_number}.db"
+
+    def remove(self, directory, database):
+        for suffix in ("-journal", "-wal", "-shm", ""):
+            try:
+                os.remove(os.path.join(directory, database + suffix))
+            except FileNotFoundError:
+                pass
+
+    def wait_until_replicated(self, database):
+        wait_for(f"the replica to have {database}",
+                 lambda: self.replica.position(database) == self.leader.position(database) != "")
+
+    def start_nodes(self):
+        ports = free_ports(3)
+        self.alone = self.start("alone", ports[0], ports[0])
+        self.leader = self.start("leader", ports[1], ports[1])
+        self.replica = self.start("replica", ports[2], ports[1])
+        for node in self.nodes:
+            node.wait_until_ready()
+
+    def run_compared(self, name, place):
+        directory = {"native": self.native, "primary": self.alone.mount, "replica": self.leader.mount}[place]
+        database = self.new_database()
+        kind, *arguments = COMPARED[name]
+        result = self.workload(kind, os.path.join(directory, database), *arguments, "--seconds",
+                               self.options.seconds)
+        if place == "replica":
+            self.wait_until_replicated(database)
+        self.remove(directory, database)
+        return result
+
+    def run_pair(self, name, *arguments):
+        database = self.new_database()
+        result = self.workload(name, os.path.join(self.leader.mount, database), "--replica",
+                               os.path.join(self.replica.mount, database), "--seconds", self.options.seconds,
+                               *arguments)
+        self.wait_until_replicated(database)
+        self.remove(self.leader.mount, database)
+        return result
+
+    def first_copies(self, rounds):
+        """A log that does not reach back to the database's begin, and new replicas that need a copy."""
+        megabytes = self.options.copy_megabytes
+        port = free_ports(1)[0]
+        source = self.start("source", port, port, "data: { retention: { age: 1s, size: 1MiB } }\n")
+        source.wait_until_ready()
+        database = "copy.db"
+        path = os.path.join(source.mount, database)
+        self.workload("fill", path, "--megabytes", megabytes)
+
+        def log_is_cut():
+            kept = re.search(r"kept from index (\d+)", source.status())
+            return kept is not None and int(kept.group(1)) > 1
+
+        wait_for("the log to let go of old segments", log_is_cut, 0.5)
+        size = os.path.getsize(path)
+        results = []
+        for number in range(rounds):
+            self.progress(f"round {number + 1}: first-copy")
+            native = self.copy_natively(os.path.join(source.data, "files", database))
+            replica = self.start(f"copy{number}", free_ports(1)[0], port)
+            wait_for("the mount of a new replica", lambda: os.path.ismount(replica.mount), 0.001)
+            begin = time.monotonic()
+            wait_for("the copy", lambda: replica.position(database) == source.position(database), 0.002)
+            seconds = time.monotonic() - begin
+            results.append({"bytes": size, "seconds": seconds, "native_seconds": native})
+            replica.stop()
+            self.nodes.remove(replica)
+            shutil.rmtree(os.path.dirname(replica.data))
+        return results
+
+    def copy_natively(self, path):
+        copy = os.path.join(self.native, "copy")
+        begin = time.monotonic()
+        with open(path, "rb") as source, open(copy, "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        seconds = time.monotonic() - begin
+        os.remove(copy)
+        return seconds
+
+    def progress(self, text):
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+    def run(self):
+        chosen = [name for name in [*COMPARED, *OTHERS] if re.search(self.options.only, name)]
+        if not chosen:
+            raise Failed(f"no workload matches {self.options.only}: {' '.join([*COMPARED, *OTHERS])}")
+        self.start_nodes()
+        results = {name: {place: [] for place in PLACES} for name in chosen if name in COMPARED}
+        results.update({name: [] for name in chosen if name not in COMPARED})
+        for number in range(self.options.rounds):
+            places = PLACES[number % 3:] + PLACES[:number % 3]
+            for name in chosen:
+                self.progress(f"round {number + 1}: {name}")
+                if name in COMPARED:
+                    for place in places:
+                        results[name][place].append(self.run_compared(name, place))
+                elif name == "visible":
+                    results[name].append(self.run_pair("visible", "--rate", self.options.rate))
+                elif name == "catchup":
+                    results[name].append(self.run_pair("catchup"))
+        if "first-copy" in chosen:
+            results["first-copy"] = self.first_copies(min(self.options.rounds, 3))
+        self.progress("")
+        return results
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def summarize(results):
+    """Medians and ratios of the raw results of all rounds."""
+    summary = {}
+    for name, result in results.items():
+        if name in COMPARED:
+            entry = {}
+            for place in PLACES:
+                entry[place] = {
+                    "per_second": median([r["per_second"] for r in result[place]]),
+                    "p50_us": median([r["latency_us"]["p50"] for r in result[place]]),
+                    "p99_us": median([r["latency_us"]["p99"] for r in result[place]]),
+                }
+            for place in PLACES[1:]:
+                # Of each round's own native run: what disturbs both drops out.
+                entry["ratio_" + place] = median(
+                    [r["per_second"] / n["per_second"] for r, n in zip(result[place], result["native"])])
+            summary[name] = entry
+        elif name == "visible":
+            summary[name] = {
+                "per_second": median([r["per_second"] for r in result]),
+                **{f"{p}_us": median([r["visible_us"][p] for r in result]) for p in ("p50", "p99", "max")},
+                **{f"{p}_from_call_us": median([r["visible_from_call_us"][p] for r in result])
+                   for p in ("p50", "p99")},
+            }
+        elif name == "catchup":
+            summary[name] = {key: median([r[key] for r in result])
+                             for key in ("per_second", "behind", "catchup_ms")}
+        else:
+            speeds = [r["bytes"] / r["seconds"] / 1e6 for r in result]
+            native = [r["bytes"] / r["native_seconds"] / 1e6 for r in result]
+            summary[name] = {"megabytes": result[0]["bytes"] / 1e6, "megabytes_per_second": median(speeds),
+                             "native_megabytes_per_second": median(native),
+                             "ratio": median([s / n for s, n in zip(speeds, native)])}
+    return summary
+
+
+def table(summary):
+    lines = []
+    compared = [name for name in summary if name in COMPARED]
+    if compared:
+        lines.append(f"{'transactions a second':24}{'native':>10}{'primary':>10}{'ratio':>7}"
+                     f"{'+replica':>10}{'ratio':>7}   p50/p99 us native, with replica")
+    for name in compared:
+        entry = summary[name]
+        cells = [entry[place] for place in PLACES]
+        latency = ", ".join(f"{c['p50_us']:.0f}/{c['p99_us']:.0f}" for c in (cells[0], cells[2]))
+        lines.append(f"{name:24}{cells[0]['per_second']:10.0f}{cells[1]['per_second']:10.0f}"
+                     f"{entry['ratio_primary']:7.2f}{cells[2]['per_second']:10.0f}"
+                     f"{entry['ratio_replica']:7.2f}   {latency}")
+    if "visible" in summary:
+        v = summary["visible"]
+        lines.append(f"visible on the replica after COMMIT returned, at {v['per_second']:.0f} commits/s: p50 "
+                     f"{v['p50_us']:.0f} us, p99 {v['p99_us']:.0f} us (after COMMIT was called: "
+                     f"{v['p50_from_call_us']:.0f}, {v['p99_from_call_us']:.0f})")
+    if "catchup" in summary:
+        c = summary["catchup"]
+        lines.append(f"after a run at full speed ({c['per_second']:.0f} commits/s, WAL NORMAL): the replica is "
+                     f"{c['behind']:.0f} transactions behind and has them after {c['catchup_ms']:.1f} ms")
+    if "first-copy" in summary:
+        f = summary["first-copy"]
+        lines.append(f"first copy of {f['megabytes']:.0f} MB: {f['megabytes_per_second']:.0f} MB/s (copying the file "
+                     f"and syncing it: {f['native_megabytes_per_second']:.0f} MB/s)")
+    return "\n".join(lines)
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", read_text("/proc/cpuinfo"))
+    return {"kernel": platform.release(), "cpus": os.cpu_count(), "cpu": model.group(1) if model else "",
+            "load": os.getloadavg()[0]}
+
+
+def parse_options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1, help="of each run (default: 1)")
+    parser.add_argument("--only", default="", metavar="REGEX", help=f"of {' '.join([*COMPARED, *OTHERS])}")
+    parser.add_argument("--rate", type=float, default=1000, help="commits a second in 'visible' (default: 1000)")
+    parser.add_argument("--copy-megabytes", type=int, default=200,
+                        help="size of the database in 'first-copy', at least 100 (default: 200)")
+    parser.add_argument("--directory", default=os.path.join(ROOT, "build"),
+                        help="on the disk to measure (default: build)")
+    parser.add_argument("--json", default=os.path.join(ROOT, "build", "bench.json"))
+    parser.add_argument("--echofs", default=os.path.join(ROOT, "build/release/cmd/echofs"))
+    parser.add_argument("--workload", default=os.path.join(ROOT, "build/release/tests/bench/echofs_workload"))
+    return parser.parse_args()
+
+
+def main():
+    options = parse_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    directory = tempfile.mkdtemp(prefix="bench-", dir=options.directory)
+    bench = Bench(options, directory)
+    report = {"machine": machine(), "rounds": options.rounds, "seconds": options.seconds}
+    try:
+        report["raw"] = bench.run()
+    except Failed as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 1
+    finally:
+        bench.stop()
+        if not any(os.path.ismount(node.mount) for node in bench.nodes):
+            shutil.rmtree(directory)
+    report["summary"] = summarize(report["raw"])
+    with open(options.json, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=1)
+    print(table(report["summary"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
