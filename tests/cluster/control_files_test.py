@@ -174,8 +174,10 @@ class ControlFilesTest(harness.ClusterTest):
             self.assertEqual(cluster.wait_positions()["databases"], [])
             for name in ("app.db", "folder/app.db"):
                 for node in cluster.nodes:
-                    for suffix in ("", "-pos", "-wal", "-shm", "-journal"):
+                    for suffix in ("", "-pos", "-wal", "-shm"):
                         self.assertFalse(os.path.exists(node.path(name + suffix)), name + suffix)
+                # An empty journal of TRUNCATE stays on the primary, as it would anywhere.
+                self.assertFalse(os.path.exists(cluster.replica.path(name + "-journal")))
 
     def test_database_deleted_under_a_reader_of_the_replica(self):
         cluster = self.cluster()
