@@ -26,7 +26,8 @@ absl::Status ReplicaStream::Run(const v1::Hello& hello) {
   // When the write fails, the read does too, and Finish tells why.
   call_->Write(request);
   absl::Status status = Receive();
-  call_->Cancel();
+  // A call that has ended by itself is not cancelled: that would put CANCELLED in the place of the primary's reason.
+  if (!status.ok()) call_->Cancel();
   {
     absl::MutexLock lock(&mutex_);
     closing_ = true;
@@ -160,6 +161,10 @@ void ReplicaStream::AcknowledgeLoop() {
     absl::MutexLock lock(&mutex_);
     failure_ = std::move(status);
     break;
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    if (closing_) return;  // the receiving thread sees to it
   }
   call_->Cancel();
 }
