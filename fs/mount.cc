@@ -16,6 +16,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "fs/mount_operations.h"
+#include "fs/thread_placement.h"
 
 namespace echofs::fs {
 namespace {
@@ -76,10 +77,12 @@ class FuseMount final : public Mount {
  private:
   void Serve() {
     fuse_buf buffer{};
+    ThreadPlacement placement(placement_);
     while (fuse_session_exited(session_) == 0) {
       const int n = fuse_session_receive_buf(session_, &buffer);
       if (n == -EINTR || n == -EAGAIN) continue;
       if (n <= 0) break;
+      placement.OnRequest(buffer.mem, static_cast<std::size_t>(n));
       fuse_session_process_buf(session_, &buffer);
     }
     std::free(buffer.mem);
@@ -92,6 +95,7 @@ class FuseMount final : public Mount {
   std::unique_ptr<WorkerPool> workers_;
   const std::string mount_point_;
   const int thread_count_;
+  const PlacementMode placement_ = PlacementModeOfProcess();
   fuse_session* session_ = nullptr;
   std::optional<KernelPageCache> page_cache_;
   std::vector<std::thread> threads_;
