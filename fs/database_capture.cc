@@ -605,6 +605,16 @@ absl::Status DatabaseCapture::RecordWalCommit(const WalCommit& commit) {
   return absl::OkStatus();
 }
 
+bool DatabaseCapture::HasCommitUnknownTo(ByteView shm) {
+  const sqlite::WalIndexSummary index = sqlite::ParseWalIndexSummary(shm);
+  absl::MutexLock files(&files_);
+  if (!is_database_ || !wal_capture_ || !wal_capture_->header() || !index.initialized) return false;
+  const sqlite::WalHeader& wal = *wal_capture_->header();
+  // With other salts the WAL is about to be started anew, or was, and its frames are all in the database.
+  if (index.salt1 != wal.salt1 || index.salt2 != wal.salt2) return false;
+  return index.max_frame < wal_capture_->captured_frames();
+}
+
 bool DatabaseCapture::is_database() {
   absl::MutexLock files(&files_);
   return is_database_;

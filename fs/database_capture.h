@@ -88,6 +88,10 @@ class DatabaseCapture {
   // Appends the database as it is, every page of it.
   absl::Status RecordWhole();
 
+  // C3: given the start of the -shm file, whether a commit has been captured that the wal-index does not know:
+  // its writer may have died between the two.
+  bool HasCommitUnknownTo(ByteView shm);
+
   // True when the operation at hand could wait (for pending commits, or a sync): run it where waiting is
   // allowed. For Write on kMain and kWal, and for all other operations.
   bool WriteMayWait(FileRole role, std::uint64_t offset, std::uint64_t size);

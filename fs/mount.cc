@@ -16,6 +16,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "fs/mount_operations.h"
+#include "fs/thread_placement.h"
 
 namespace echofs::fs {
 namespace {
@@ -25,8 +26,10 @@ constexpr int kWakeSignal = SIGUSR2;
 
 class FuseMount final : public Mount {
  public:
-  FuseMount(FileSystem* file_system, int threads)
-      : workers_(std::make_unique<WorkerPool>(kWorkerThreads)), thread_count_(threads) {
+  FuseMount(FileSystem* file_system, std::string mount_point, int threads)
+      : workers_(std::make_unique<WorkerPool>(kWorkerThreads)),
+        mount_point_(std::move(mount_point)),
+        thread_count_(threads) {
     context_.file_system = file_system;
     context_.workers = workers_.get();
   }
@@ -42,6 +45,7 @@ class FuseMount final : public Mount {
     }
     page_cache_.emplace(session_);
     context_.page_cache = &*page_cache_;
+    context_.file_system->SetKernel(&*page_cache_, mount_point_);
     struct sigaction wake {};
     wake.sa_handler = [](int) {};
     sigaction(kWakeSignal, &wake, nullptr);
@@ -73,10 +77,12 @@ class FuseMount final : public Mount {
  private:
   void Serve() {
     fuse_buf buffer{};
+    ThreadPlacement placement(placement_);
     while (fuse_session_exited(session_) == 0) {
       const int n = fuse_session_receive_buf(session_, &buffer);
       if (n == -EINTR || n == -EAGAIN) continue;
       if (n <= 0) break;
+      placement.OnRequest(buffer.mem, static_cast<std::size_t>(n));
       fuse_session_process_buf(session_, &buffer);
     }
     std::free(buffer.mem);
@@ -87,7 +93,9 @@ class FuseMount final : public Mount {
 
   MountContext context_;
   std::unique_ptr<WorkerPool> workers_;
+  const std::string mount_point_;
   const int thread_count_;
+  const PlacementMode placement_ = PlacementModeOfProcess();
   fuse_session* session_ = nullptr;
   std::optional<KernelPageCache> page_cache_;
   std::vector<std::thread> threads_;
@@ -102,7 +110,7 @@ absl::StatusOr<std::unique_ptr<Mount>> Mount::Start(const MountOptions& options,
                                                     FileSystem* file_system) {
   int threads = options.threads;
   if (threads <= 0) threads = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
-  auto mount = std::make_unique<FuseMount>(file_system, threads);
+  auto mount = std::make_unique<FuseMount>(file_system, options.mount_point, threads);
   if (absl::Status opened = mount->Open(options.fuse_descriptor); !opened.ok()) return opened;
   return mount;
 }

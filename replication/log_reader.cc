@@ -128,7 +128,7 @@ absl::StatusOr<std::optional<LogEntry>> LogReaderImpl::Next() {
   has_entry_ = false;
   for (;;) {
     absl::StatusOr<std::optional<LogEntry>> entry = ReadNext();
-    if (false) {
+    if (log_->truncations() != truncations_) {
       ECHOFS_ASSIGN_OR_RETURN(truncations_, log_->CheckKept(next_.Previous(), truncations_));
       ForgetPlace();
       continue;

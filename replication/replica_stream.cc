@@ -26,7 +26,7 @@ absl::Status ReplicaStream::Run(const v1::Hello& hello) {
   // When the write fails, the read does too, and Finish tells why.
   call_->Write(request);
   absl::Status status = Receive();
-  // A call that has ended by itself is not cancelled: that would put CANCELLED in the place of the primary's reason.
+  // Not when the call has ended by itself: its status would be lost.
   if (!status.ok()) call_->Cancel();
   {
     absl::MutexLock lock(&mutex_);
@@ -155,18 +155,11 @@ void ReplicaStream::Progress() {
 }
 
 void ReplicaStream::AcknowledgeLoop() {
-  while (WaitForWork()) {
-    absl::Status status = SyncAndAcknowledge();
-    if (status.ok()) continue;
-    absl::MutexLock lock(&mutex_);
-    failure_ = std::move(status);
-    break;
-  }
-  {
-    absl::MutexLock lock(&mutex_);
-    if (closing_) return;  // the receiving thread sees to it
-  }
-  call_->Cancel();
+  absl::Status status;
+  while (status.ok() && WaitForWork()) status = SyncAndAcknowledge();
+  absl::MutexLock lock(&mutex_);
+  if (!status.ok()) failure_ = std::move(status);
+  if (!failure_.ok()) call_->Cancel();
 }
 
 // True when there is something to sync or to acknowledge, false when the stream is at its end.

@@ -2,182 +2,21 @@
 // image, database and digests must agree (design C1 to C8).
 #include "fs/database_capture.h"
 
-#include <sqlite3.h>
-
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "fs/recovery.h"
-#include "replication/digest.h"
-#include "replication/ltx.h"
 #include "tests/catch.h"
-#include "tests/fs/capture_vfs.h"
-#include "tests/replication/temp_directory.h"
+#include "tests/fs/capture_fixture.h"
 
 namespace echofs::fs {
-namespace {
-
-// What a replica would hold: the log's entries applied to nothing.
-struct Image {
-  std::uint32_t page_size = 0;
-  std::vector<std::uint8_t> bytes;
-  DatabasePosition position;
-
-  void Apply(const LogEntry& entry, ByteSource& payload) {
-    REQUIRE(entry.txid == position.txid.Next());
-    REQUIRE(entry.digest_before == position.digest);
-    auto decoder = LtxDecoder::Start(&payload);
-    REQUIRE(decoder.ok());
-    page_size = entry.page_size;
-    bytes.resize(std::size_t{entry.page_count} * page_size);
-    while (true) {
-      auto page = (*decoder)->Next();
-      REQUIRE(page.ok());
-      if (!*page) break;
-      std::copy((*page)->content.begin(), (*page)->content.end(),
-                bytes.begin() + std::ptrdiff_t((*page)->number - 1) * page_size);
-    }
-    position.txid = entry.txid;
-    position.digest = entry.digest_after;
-    REQUIRE(Digest() == entry.digest_after);
-  }
-
-  std::uint64_t Digest() const {
-    std::uint64_t digest = 0;
-    for (std::size_t i = 0; i * page_size < bytes.size(); ++i) {
-      digest += PageHash(static_cast<PageNumber>(i + 1),
-                         ByteView(bytes).subspan(i * page_size, page_size));
-    }
-    return digest;
-  }
-};
-
-class Fixture {
- public:
-  explicit Fixture(const std::string& name = "x.db") : path_(directory_ / name) { OpenLog(); }
-  ~Fixture() { Close(); }
-
-  void OpenLog() {
-    auto log = ChangeLog::Open(directory_ / "log", {});
-    REQUIRE(log.ok());
-    log_ = *std::move(log);
-    MakeCapture();
-  }
-
-  void MakeCapture() {
-    vfs_.reset();
-    CaptureContext context;
-    context.log = log_.get();
-    context.term = [] { return Term{1}; };
-    context.wake = [] {};
-    DatabasePosition position;
-    position.name = "x.db";
-    if (auto logged = log_->Position("x.db"); logged.ok()) position = *logged;
-    capture_ = std::make_unique<DatabaseCapture>("x.db", position, context);
-    vfs_ = std::make_unique<CaptureVfs>(path_, capture_.get());
-  }
-
-  void Open(const std::string& parameters = "") {
-    Close();
-    const std::string uri = "file:" + path_ + "?vfs=capture" + parameters;
-    REQUIRE(sqlite3_open_v2(uri.c_str(), &db_,
-                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI,
-                            nullptr) == SQLITE_OK);
-  }
-  void Close() {
-    sqlite3_close(db_);
-    db_ = nullptr;
-  }
-  int Try(const std::string& sql) {
-    return sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, nullptr);
-  }
-  void Run(const std::string& sql) {
-    INFO(sql);
-    const int rc = Try(sql);
-    INFO(sqlite3_errmsg(db_));
-    REQUIRE(rc == SQLITE_OK);
-    Check();
-  }
-
-  void LogAll() {
-    while (capture_->LogPending()) {
-    }
-    REQUIRE_FALSE(capture_->HasPending());
-  }
-
-  // Applies what is new in the log, and compares.
-  void Check() {
-    LogAll();
-    const auto reader = log_->Read(next_);
-    while (true) {
-      auto entry = reader->Next();
-      REQUIRE(entry.ok());
-      if (!*entry) break;
-      const auto payload = reader->Payload();
-      image_.Apply(**entry, *payload);
-      next_ = (*entry)->index.Next();
-    }
-    const DatabasePosition position = capture_->position();
-    REQUIRE(position.txid == image_.position.txid);
-    REQUIRE(position.digest == image_.position.digest);
-    if (position.txid == Txid{}) return;
-    auto scanned = capture_->ScanDigest();
-    REQUIRE(scanned.ok());
-    REQUIRE(*scanned == position.digest);
-  }
-
-  // The replica's image is a sound database that answers like the original.
-  void CheckImage(const std::string& query = "select count(*), total(length(v)) from t") {
-    const std::string path = directory_ / "image.db";
-    std::filesystem::remove(path);
-    auto file = PosixStorage()->Open(path, {.create = true});
-    REQUIRE(file.ok());
-    REQUIRE((*file)->WriteAt(0, image_.bytes).ok());
-    sqlite3* image = nullptr;
-    REQUIRE(sqlite3_open(path.c_str(), &image) == SQLITE_OK);
-    CHECK(Ask(image, "pragma integrity_check") == "ok");
-    CHECK(Ask(image, query) == Ask(db_, query));
-    sqlite3_close(image);
-  }
-
-  static std::string Ask(sqlite3* db, const std::string& query) {
-    std::string answer;
-    sqlite3_exec(
-        db, query.c_str(),
-        [](void* out, int n, char** values, char**) {
-          for (int i = 0; i < n; ++i) {
-            *static_cast<std::string*>(out) += (i ? "|" : "") + std::string(values[i] ? values[i] : "");
-          }
-          return 0;
-        },
-        &answer, nullptr);
-    return answer;
-  }
-
-  TempDirectory directory_;
-  std::string path_;
-  std::unique_ptr<ChangeLog> log_;
-  std::unique_ptr<DatabaseCapture> capture_;
-  std::unique_ptr<CaptureVfs> vfs_;
-  sqlite3* db_ = nullptr;
-  Image image_;
-  LogIndex next_{1};
-};
-
-std::string Fill(int rows, int size) {
-  return "with recursive c(i) as (select 1 union all select i+1 from c where i<" +
-         std::to_string(rows) + ") insert into t(v) select hex(randomblob(" +
-         std::to_string(size / 2) + ")) from c";
-}
-
-}  // namespace
 
 TEST_CASE("C2, C4, C8: every commit of every journal mode and page size is captured") {
   const std::string mode = GENERATE("delete", "truncate", "persist", "wal");
   const int page_size = GENERATE(512, 4096, 65536);
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma page_size=" + std::to_string(page_size));
   f.Run("pragma journal_mode=" + mode);
@@ -196,7 +35,7 @@ TEST_CASE("C2, C4, C8: every commit of every journal mode and page size is captu
 
 TEST_CASE("C4: a rolled-back transaction that spilled its cache leaves nothing in the log") {
   const std::string mode = GENERATE("delete", "truncate", "persist", "wal");
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=" + mode);
   f.Run("pragma cache_size=5");
@@ -214,7 +53,7 @@ TEST_CASE("C4: a rolled-back transaction that spilled its cache leaves nothing i
 }
 
 TEST_CASE("C7: journal modes change on a live database, both ways") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("create table t(id integer primary key, v)");
   for (const char* mode : {"wal", "delete", "persist", "truncate", "wal", "persist", "wal", "delete"}) {
@@ -227,7 +66,7 @@ TEST_CASE("C7: journal modes change on a live database, both ways") {
 }
 
 TEST_CASE("C7: VACUUM with a new page size replaces all pages") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("create table t(id integer primary key, v)");
   f.Run(Fill(300, 400));
@@ -241,7 +80,7 @@ TEST_CASE("C7: VACUUM with a new page size replaces all pages") {
 
 TEST_CASE("C7: auto_vacuum shrinks the database") {
   const std::string mode = GENERATE("delete", "wal");
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma auto_vacuum=full");
   f.Run("pragma journal_mode=" + mode);
@@ -255,7 +94,7 @@ TEST_CASE("C7: auto_vacuum shrinks the database") {
 }
 
 TEST_CASE("C2: frames rewritten in place are captured once their checksums hold") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=wal");
   f.Run("pragma cache_size=3");
@@ -268,7 +107,7 @@ TEST_CASE("C2: frames rewritten in place are captured once their checksums hold"
 }
 
 TEST_CASE("C4: duplicate commit frames of psow=0 add no change set") {
-  Fixture f;
+  CaptureFixture f;
   f.Open("&psow=0");
   f.Run("pragma journal_mode=wal");
   f.Run("pragma synchronous=full");
@@ -282,7 +121,7 @@ TEST_CASE("C4: duplicate commit frames of psow=0 add no change set") {
 
 TEST_CASE("C6: a write without a journal is refused once the database has committed") {
   const std::string mode = GENERATE("off", "memory");
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("create table t(id integer primary key, v)");
   f.Run("insert into t(v) values('kept')");
@@ -290,12 +129,12 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
   CHECK(f.Try("insert into t(v) values('lost')") == SQLITE_IOERR);
   f.Open();
   f.Run("insert into t(v) values('kept too')");
-  CHECK(Fixture::Ask(f.db_, "select group_concat(v) from t") == "kept,kept too");
+  CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "kept,kept too");
   f.CheckImage();
 }
 
 TEST_CASE("C6: a database written without a journal becomes one change set when it is closed") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=off");
   REQUIRE(f.Try("create table t(id integer primary key, v)") == SQLITE_OK);
@@ -308,7 +147,7 @@ TEST_CASE("C6: a database written without a journal becomes one change set when 
 }
 
 TEST_CASE("C3: a write over captured frames is refused") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=wal");
   f.Run("create table t(id integer primary key, v)");
@@ -320,7 +159,7 @@ TEST_CASE("C3: a write over captured frames is refused") {
 }
 
 TEST_CASE("L5: commits in the WAL that the log lacks are taken at the next start") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=wal");
   f.Run("create table t(id integer primary key, v)");
@@ -352,7 +191,7 @@ TEST_CASE("L5: commits in the WAL that the log lacks are taken at the next start
 
 TEST_CASE("L5: a hot journal is rolled back as SQLite would, and digests hold") {
   const std::string mode = GENERATE("delete", "truncate", "persist");
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=" + mode);
   f.Run("pragma cache_size=5");
@@ -379,7 +218,7 @@ TEST_CASE("L5: a hot journal is rolled back as SQLite would, and digests hold") 
 }
 
 TEST_CASE("C4: when the journal cannot be removed the way back is captured too") {
-  Fixture f;
+  CaptureFixture f;
   f.Open();
   f.Run("create table t(id integer primary key, v)");
   f.Run(Fill(10, 500));
@@ -399,7 +238,7 @@ TEST_CASE("C4: when the journal cannot be removed the way back is captured too")
   CHECK(f.Try("commit") != SQLITE_OK);
   f.Try("rollback");
   // The next reader finds a hot journal and rolls it back.
-  CHECK(Fixture::Ask(f.db_, "select count(*) from t where v='new'") == "0");
+  CHECK(CaptureFixture::Ask(f.db_, "select count(*) from t where v='new'") == "0");
   f.Check();
   CHECK(f.capture_->position().txid.value == before.value + 2);
   f.CheckImage();

@@ -2,8 +2,10 @@
 // drop, copies, role changes.
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <random>
+#include <thread>
 
 #include "tests/catch.h"
 #include "tests/fs/replica_fixture.h"
@@ -187,6 +189,41 @@ TEST_CASE("a role change and back leaves open connections working (A1)") {
     f.ApplySql("UPDATE t SET x=" + std::to_string(i) + " WHERE id=6");
     REQUIRE(idle.Run("SELECT x FROM t WHERE id=6") == std::to_string(i));
   }
+  f.CheckSame();
+}
+
+TEST_CASE("pages read from another thread are those of one committed state") {
+  const std::string mode = GENERATE("DELETE", "WAL");
+  ReplicaDatabaseOptions options;
+  options.checkpoint_frames = 15;
+  ReplicaFixture f("PRAGMA page_size=512; PRAGMA journal_mode=" + mode, options);
+  f.ApplySql(kFill);
+  std::vector<Change> changes;
+  for (int i = 0; i < 400; ++i) {
+    changes.push_back(
+        f.primary->Run("UPDATE t SET x=randomblob(id%400) WHERE id%37=" + std::to_string(i % 37)));
+  }
+  std::atomic<bool> stop = false;
+  std::atomic<int> reads = 0;
+  std::atomic<int> wrong = 0;
+  std::thread source([&] {
+    std::vector<std::uint8_t> shm(4096);
+    while (!stop) {
+      const auto run = f.replica->ReadPages(1, 100000);
+      if (!run.ok() || DigestOf(run->pages, 512) != run->position.digest) ++wrong;
+      if (!f.replica->ReadShm(0, shm).ok() || !f.replica->WriteShm(0, shm).ok()) ++wrong;
+      ++reads;
+    }
+  });
+  for (const Change& change : changes) {
+    f.Apply(change);
+    const int before = reads;
+    while (mode == "DELETE" && reads == before) std::this_thread::yield();
+  }
+  stop = true;
+  source.join();
+  CHECK(wrong == 0);
+  CHECK(reads > 5);
   f.CheckSame();
 }
 

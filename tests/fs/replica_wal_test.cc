@@ -59,14 +59,16 @@ TEST_CASE("a WAL database is applied change set by change set (A2)") {
 
 TEST_CASE(
     "a reader keeps its snapshot over 5000 change sets, and the WAL restarts when it leaves (A3)") {
-  ReplicaFixture f(Setup(4096));
+  ReplicaDatabaseOptions options;
+  options.pause_frames = 1000000;
+  ReplicaFixture f(Setup(512), options);
   f.ApplySql(kAccounts);
   std::mt19937 random(11);
   f.Apply(f.primary->Run(Transfer(random)));
   SqliteProcess reader(f.path);
   SqliteProcess other(f.path);
   const std::string everything = "SELECT group_concat(balance) FROM account";
-  reader.Run("BEGIN");
+  reader.Run("PRAGMA cache_size=1; BEGIN");
   const std::string snapshot = reader.Run(everything);
   for (int i = 0; i < 5000; ++i) {
     f.Apply(f.primary->Run(Transfer(random)));
@@ -100,6 +102,7 @@ TEST_CASE("readers at full speed see no torn state while the WAL restarts under 
   SqliteProcess readers[] = {SqliteProcess(f.path), SqliteProcess(f.path), SqliteProcess(f.path)};
   SqliteProcess mapped(f.path);
   mapped.Run("PRAGMA mmap_size=10000000");
+  readers[0].Run("PRAGMA cache_size=1");
   for (SqliteProcess& reader : readers) reader.StartChecking(kSumOfTable, kSumOfIndex);
   mapped.StartChecking(kSumOfTable, kSumOfIndex);
   for (const Change& change : changes) f.Apply(change);
@@ -109,6 +112,31 @@ TEST_CASE("readers at full speed see no torn state while the WAL restarts under 
   }
   CHECK(mapped.StopChecking() == "ok");
   CHECK(f.replica->status().wal.checkpoints > 0);
+  f.CheckSame();
+}
+
+TEST_CASE("a reader of the bare database file keeps it from being written (A3)") {
+  ReplicaDatabaseOptions options;
+  options.checkpoint_frames = 10;
+  ReplicaFixture f(Setup(1024), options);
+  f.ApplySql(kAccounts);
+  std::mt19937 random(18);
+  while (f.replica->status().wal.restarts == 0) f.ApplySql(Transfer(random));
+  REQUIRE(f.replica->status().wal_frames ==
+          0);  // so a reader takes slot 0 and no notice of the WAL
+  SqliteProcess reader(f.path);
+  const std::string everything = "SELECT group_concat(balance) FROM account";
+  reader.Run("PRAGMA cache_size=1; BEGIN");
+  const std::string snapshot = reader.Run(everything);
+  const std::uint64_t checkpoints = f.replica->status().wal.checkpoints;
+  for (int i = 0; i < 100; ++i) {
+    f.ApplySql(Transfer(random));
+    REQUIRE(reader.Run(everything) == snapshot);
+  }
+  CHECK(f.replica->status().wal.checkpoints == checkpoints);
+  CHECK(reader.Run("COMMIT; PRAGMA integrity_check") == "ok");
+  for (int i = 0; i < 10; ++i) f.ApplySql(Transfer(random));
+  CHECK(f.replica->status().wal.checkpoints > checkpoints);
   f.CheckSame();
 }
 
@@ -185,7 +213,7 @@ TEST_CASE("VACUUM shrinks the file once nobody reads the old pages (A3)") {
       "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i<500)"
       "INSERT INTO t SELECT i, randomblob(900) FROM c");
   SqliteProcess reader(f.path);
-  reader.Run("BEGIN");
+  reader.Run("PRAGMA cache_size=1; BEGIN");
   CHECK(reader.Run("SELECT count(*) FROM t") == "500");
   f.ApplySql("DELETE FROM t WHERE id>20");
   f.ApplySql("VACUUM");
@@ -280,7 +308,7 @@ TEST_CASE(
   std::mt19937 random(15);
   SqliteProcess a(f.path);
   SqliteProcess b(f.path);
-  a.Run("BEGIN"), a.Run("SELECT count(*) FROM account");
+  a.Run("PRAGMA cache_size=1; BEGIN"), a.Run("SELECT count(*) FROM account");
   std::uint64_t blocked = 0;
   for (int i = 0; i < 300; ++i) {
     // One reader is always in a transaction; they take turns.
@@ -328,7 +356,7 @@ TEST_CASE("without the read marks a held slot bounds every checkpoint (A3)") {
   f.ApplySql(Transfer(random));
   f.cache.retrieve_nothing = true;
   SqliteProcess reader(f.path);
-  reader.Run("BEGIN");
+  reader.Run("PRAGMA cache_size=1; BEGIN");
   const std::string snapshot = reader.Run("SELECT group_concat(balance) FROM account");
   for (int i = 0; i < 100; ++i) f.ApplySql(Transfer(random));
   CHECK(f.replica->status().wal.checkpoints == 0);

@@ -1,6 +1,5 @@
 // What Open does with what a crash or a bad disk left.
 #include <algorithm>
-
 #include <filesystem>
 #include <fstream>
 #include <string>

@@ -109,6 +109,12 @@ void TestNode::ForgetLog() {
   }
 }
 
+void TestNode::KeepLog() {
+  log_options.segment_size = 8 << 20;
+  log_options.retention_size = 1ull << 30;
+  log_options.retention_age = absl::Hours(1);
+}
+
 DatabaseApplyStatus TestNode::database(const std::string& name) {
   for (DatabaseApplyStatus& status : node_->status().databases) {
     if (status.name == name) return std::move(status);

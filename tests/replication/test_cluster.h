@@ -44,6 +44,9 @@ class TestNode {
   // Removes all segments that hold nothing of use to this node, as time and maintenance do.
   void ForgetLog();
 
+  // Before the start: the log forgets nothing. Otherwise it forgets as soon as it may.
+  void KeepLog();
+
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
   bool running() const { return node_ != nullptr; }
   Node& node() { return *node_; }

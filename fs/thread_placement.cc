@@ -1,0 +1,158 @@
+#include "fs/thread_placement.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fuse.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace echofs::fs {
+namespace {
+
+constexpr std::uint32_t kLookupInterval = 128;  // writes of one client
+// After so many requests in a row that are no writes, the thread is an ordinary one again.
+constexpr std::uint32_t kReleaseAfter = 64;
+// Waiting for a CPU, per request, that is more than a switch from the client on the same CPU.
+constexpr absl::Duration kRunDelayMax = absl::Microseconds(25);
+constexpr absl::Duration kBackoffMin = absl::Milliseconds(100);
+constexpr absl::Duration kBackoffMax = absl::Seconds(10);
+constexpr int kCpuField = 39;  // of /proc/TID/stat, counted from 1
+
+bool SetPolicy(int policy) {
+  const sched_param parameters{};
+  return sched_setscheduler(0, policy, &parameters) == 0;
+}
+
+bool MayLeaveIdle() {
+  bool may = false;
+  std::thread([&may] { may = SetPolicy(SCHED_IDLE) && SetPolicy(SCHED_OTHER); }).join();
+  return may;
+}
+
+// Up to `size` bytes of a small file of /proc.
+std::string_view ReadSome(int descriptor, char* buffer, std::size_t size) {
+  const ssize_t n = pread(descriptor, buffer, size, 0);
+  return {buffer, n < 0 ? 0 : static_cast<std::size_t>(n)};
+}
+
+}  // namespace
+
+PlacementMode PlacementModeOfProcess() {
+  const char* const value = std::getenv("ECHOFS_THREAD_PLACEMENT");
+  const std::string_view wanted = value == nullptr ? "" : value;
+  if (wanted == "off") return PlacementMode::kOff;
+  if (wanted == "follow" || !MayLeaveIdle()) return PlacementMode::kFollow;
+  return PlacementMode::kFull;
+}
+
+int CpuOfStat(std::string_view stat) {
+  // The second field is a name in parentheses and may hold anything; the third one follows the last of them.
+  const std::size_t name_end = stat.rfind(')');
+  if (name_end == std::string_view::npos) return -1;
+  std::string_view rest = stat.substr(name_end + 1);
+  for (int field = 2; field < kCpuField; ++field) {
+    const std::size_t space = rest.find(' ');
+    if (space == std::string_view::npos) return -1;
+    rest.remove_prefix(space + 1);
+  }
+  int cpu = -1;
+  const auto result = std::from_chars(rest.data(), rest.data() + rest.size(), cpu);
+  return result.ec == std::errc() && cpu >= 0 ? cpu : -1;
+}
+
+bool StarvationMeter::MayBeIdle(absl::Duration run_delay, std::uint32_t requests, absl::Time now) {
+  const absl::Duration waited = run_delay - last_run_delay_;
+  last_run_delay_ = run_delay;
+  if (!idle_) {
+    if (now < retry_) return false;
+    idle_ = true;
+    proven_ = false;
+    return true;
+  }
+  if (waited <= kRunDelayMax * std::max<std::uint32_t>(requests, 1)) {
+    proven_ = true;
+    backoff_ /= 2;
+    return true;
+  }
+  backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
+  retry_ = now + backoff_;
+  idle_ = false;
+  return false;
+}
+
+ThreadPlacement::ThreadPlacement(PlacementMode mode) : mode_(mode) {
+  CPU_ZERO(&allowed_);
+  sched_getaffinity(0, sizeof(allowed_), &allowed_);
+  if (mode_ == PlacementMode::kFull) {
+    schedstat_ = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+  }
+}
+
+ThreadPlacement::~ThreadPlacement() {
+  if (schedstat_ >= 0) close(schedstat_);
+}
+
+void ThreadPlacement::OnRequest(const void* request, std::size_t size) {
+  if (mode_ == PlacementMode::kOff || size < sizeof(fuse_in_header)) return;
+  const auto* const header = static_cast<const fuse_in_header*>(request);
+  if (header->opcode != FUSE_WRITE) {
+    if (cpu_ >= 0 && ++others_ >= kReleaseAfter) Release();
+  } else {
+    others_ = 0;
+    // A thread; 0 when it is in a process namespace that this process does not see.
+    const auto client = static_cast<pid_t>(header->pid);
+    if (client > 0 && (client != client_ || ++writes_ >= kLookupInterval)) Follow(client);
+  }
+  if (cpu_ >= 0 && schedstat_ >= 0 && ++unchecked_ >= meter_.interval()) CheckStarvation();
+}
+
+void ThreadPlacement::Follow(pid_t client) {
+  client_ = client;
+  writes_ = 0;
+  const int file = open(fmt::format("/proc/{}/stat", client).c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return;
+  char buffer[1024];
+  const int cpu = CpuOfStat(ReadSome(file, buffer, sizeof(buffer)));
+  close(file);
+  if (cpu < 0 || cpu == cpu_ || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed_)) return;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  if (sched_setaffinity(0, sizeof(one), &one) == 0) cpu_ = cpu;
+}
+
+void ThreadPlacement::Release() {
+  sched_setaffinity(0, sizeof(allowed_), &allowed_);
+  SetIdle(false);
+  cpu_ = -1;
+  client_ = 0;
+}
+
+void ThreadPlacement::SetIdle(bool idle) {
+  if (idle != idle_ && SetPolicy(idle ? SCHED_IDLE : SCHED_OTHER)) idle_ = idle;
+}
+
+void ThreadPlacement::CheckStarvation() {
+  char buffer[128];
+  const std::string_view text = ReadSome(schedstat_, buffer, sizeof(buffer));
+  const std::size_t space = text.find(' ');
+  std::uint64_t run_delay = 0;  // nanoseconds; the second number
+  if (space == std::string_view::npos ||
+      std::from_chars(text.data() + space + 1, text.data() + text.size(), run_delay).ec !=
+          std::errc()) {
+    SetIdle(false);
+    return;
+  }
+  SetIdle(
+      meter_.MayBeIdle(absl::Nanoseconds(run_delay), std::exchange(unchecked_, 0), absl::Now()));
+}
+
+}  // namespace echofs::fs
