@@ -365,7 +365,8 @@ class ClusterTest(unittest.TestCase):
 
     def spawn(self, command, **options):
         """Starts a program that is killed at the end of the test."""
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
+        options.setdefault("stdin", subprocess.DEVNULL)
+        process = subprocess.Popen(command, **options)
 
         def end():
             if process.poll() is None:
