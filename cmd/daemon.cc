@@ -119,6 +119,7 @@ absl::Status Daemon::StartMount() {
                                                   PosixStorage(), ControlSourceOfNode());
   fs::MountOptions options;
   options.fuse_descriptor = context_.fuse_fd;
+  options.mount_point = context_.mount_point;
   ECHOFS_ASSIGN_OR_RETURN(mount_, fs::Mount::Start(options, file_system_.get()));
   mount_watch_ = std::thread([this] {
     mount_->WaitUntilEnded();

@@ -10,22 +10,40 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "replication/status_macros.h"
 #include "replication/storage.h"
 
 namespace echofs::cmd {
+namespace {
+
+// A node that was killed a moment ago may still be putting its data in order.
+constexpr absl::Duration kLockWaitMax = absl::Seconds(5);
+constexpr absl::Duration kLockPollInterval = absl::Milliseconds(20);
+
+absl::Status Lock(int descriptor, const std::string& path) {
+  const absl::Time deadline = absl::Now() + kLockWaitMax;
+  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return StatusFromErrno(errno, path + "/lock");
+    if (absl::Now() >= deadline) {
+      return absl::FailedPreconditionError(fmt::format(
+          "the data directory {} is in use by another echofs; stop that one, or choose another --data-dir",
+          path));
+    }
+    absl::SleepFor(kLockPollInterval);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<DataDirectory> DataDirectory::Open(const std::string& path) {
   ECHOFS_RETURN_IF_ERROR(PosixStorage()->MakeDirectories(path));
   const std::string lock_path = path + "/lock";
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (lock.get() < 0) return StatusFromErrno(errno, lock_path);
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return StatusFromErrno(errno, lock_path);
-    return absl::FailedPreconditionError(fmt::format(
-        "the data directory {} is in use by another echofs; stop that one, or choose another --data-dir",
-        path));
-  }
+  ECHOFS_RETURN_IF_ERROR(Lock(lock.get(), path));
   DataDirectory directory(path, std::move(lock));
   std::error_code ignored;
   std::filesystem::remove_all(directory.temporary(), ignored);

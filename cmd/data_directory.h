@@ -19,7 +19,7 @@ namespace echofs::cmd {
 class DataDirectory {
  public:
   // Makes the directory when it is missing, and locks it for the life of the result. FailedPrecondition when
-  // another node uses it.
+  // another node uses it, and goes on using it for some seconds.
   static absl::StatusOr<DataDirectory> Open(const std::string& path);
 
   const std::string& path() const { return path_; }

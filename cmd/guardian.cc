@@ -119,7 +119,7 @@ absl::Status Guardian::Start() {
                           PrepareMountDirectory(options_.config.fuse.dir));
   const bool allow_other = options_.config.fuse.allow_other.value_or(::geteuid() == 0);
   ECHOFS_ASSIGN_OR_RETURN(mount_, MountFuse(directory, allow_other));
-  const absl::Status status = StartDaemon();
+  absl::Status status = StartDaemon();
   if (!status.ok()) AbortAndDetach(mount_.ref);
   return status;
 }

@@ -51,6 +51,9 @@ namespace echofs::fs {
 
 using sqlite::FileRole;
 
+// Captured commits of one database that may wait for the log; then its writers wait too.
+inline constexpr std::size_t kPendingCommitsMax = 4096;
+
 // What a capture needs from the node; outlives it.
 struct CaptureContext {
   ChangeLog* log = nullptr;
@@ -88,6 +91,10 @@ class DatabaseCapture {
   // Appends the database as it is, every page of it.
   absl::Status RecordWhole();
 
+  // C3: given the start of the -shm file, whether a commit has been captured that the wal-index does not know:
+  // its writer may have died between the two.
+  bool HasCommitUnknownTo(ByteView shm);
+
   // True when the operation at hand could wait (for pending commits, or a sync): run it where waiting is
   // allowed. For Write on kMain and kWal, and for all other operations.
   bool WriteMayWait(FileRole role, std::uint64_t offset, std::uint64_t size);
@@ -109,7 +116,8 @@ class DatabaseCapture {
   absl::StatusOr<PageRun> ReadPages(PageNumber first, std::uint32_t count);
 
  private:
-  absl::Status WriteMain(std::uint64_t offset, ByteView bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status WriteMain(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status WriteWal(std::uint64_t offset, ByteView bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status WriteJournal(std::uint64_t offset, ByteView bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);

@@ -65,6 +65,8 @@ class FileSystem {
   FileSystem(std::string root, DatabaseSet* databases, Storage* storage, ControlSource control);
 
   FileTree& tree() { return tree_; }
+  // Before requests are served: the kernel's side, and where the files are mounted (absolute).
+  void SetKernel(PageCache* cache, std::string mount_point);
 
   // ---- Names (file_system_names.cc) ----
   absl::StatusOr<Entry> Lookup(InodeNumber parent, std::string_view name);
@@ -103,6 +105,10 @@ class FileSystem {
   bool TruncateMayWait(InodeNumber number);
   // True when closing a descriptor matters to the file's database (-wal, -shm; design C3).
   bool WantsFlush(InodeNumber number);
+  // An application closes a descriptor: whether its database has a commit that the wal-index lacks, and what
+  // is to be done then, on a worker. `thread` is the pid of the request.
+  bool FlushNeedsRepair(InodeNumber number);
+  absl::Status RepairAtFlush(InodeNumber number, pid_t thread);
 
   const std::string& root() const { return root_; }
 
@@ -128,6 +134,8 @@ class FileSystem {
   DatabaseSet* const databases_;
   Storage* const storage_;
   const ControlSource control_;
+  PageCache* cache_ = nullptr;
+  std::string mount_point_;
   FileTree tree_;
   absl::Mutex opening_;  // one opener of backing files at a time
 };

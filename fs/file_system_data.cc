@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "fs/database_set.h"
 #include "fs/file_system.h"
+#include "fs/wal_index_repair.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -325,6 +327,42 @@ bool FileSystem::TruncateMayWait(InodeNumber number) {
   const NodeView view = tree_.View(*node);
   if (!view.database || !view.database->capture() || view.role == FileRole::kShm) return false;
   return view.role != FileRole::kJournal || view.database->capture()->EndOfJournalMayWait();
+}
+
+void FileSystem::SetKernel(PageCache* cache, std::string mount_point) {
+  cache_ = cache;
+  mount_point_ = std::move(mount_point);
+}
+
+// The kernel has written the mapped pages of a -shm back before it sends the FLUSH.
+bool FileSystem::FlushNeedsRepair(InodeNumber number) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  if (!node) return false;
+  const NodeView view = tree_.View(*node);
+  if (!view.database || !view.database->capture() || !view.database->capture()->wal_mode()) {
+    return false;
+  }
+  std::shared_ptr<File> shm = view.file;
+  if (view.role != FileRole::kShm) {
+    OpenOptions read_only;
+    read_only.read_only = true;
+    absl::StatusOr<std::unique_ptr<File>> opened = storage_->Open(
+        BackingPath(view.database->name()) + std::string(sqlite::kShmSuffix), read_only);
+    if (!opened.ok()) return false;
+    shm = *std::move(opened);
+  }
+  std::array<std::uint8_t, sqlite::kWalIndexHeadersSize> headers{};
+  if (!shm || !ReadZeroFilled(*shm, 0, headers).ok()) return false;
+  return view.database->capture()->HasCommitUnknownTo(headers);
+}
+
+absl::Status FileSystem::RepairAtFlush(InodeNumber number, pid_t thread) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
+  const std::shared_ptr<Database> database = tree_.View(*node).database;
+  if (!database) return absl::OkStatus();
+  const std::string shm = database->name() + std::string(sqlite::kShmSuffix);
+  return RepairWalIndex({database->capture(), cache_, storage_, BackingPath(shm),
+                         mount_point_ + "/" + shm, thread});
 }
 
 bool FileSystem::WantsFlush(InodeNumber number) {

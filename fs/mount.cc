@@ -26,8 +26,10 @@ constexpr int kWakeSignal = SIGUSR2;
 
 class FuseMount final : public Mount {
  public:
-  FuseMount(FileSystem* file_system, int threads)
-      : workers_(std::make_unique<WorkerPool>(kWorkerThreads)), thread_count_(threads) {
+  FuseMount(FileSystem* file_system, std::string mount_point, int threads)
+      : workers_(std::make_unique<WorkerPool>(kWorkerThreads)),
+        mount_point_(std::move(mount_point)),
+        thread_count_(threads) {
     context_.file_system = file_system;
     context_.workers = workers_.get();
   }
@@ -43,6 +45,7 @@ class FuseMount final : public Mount {
     }
     page_cache_.emplace(session_);
     context_.page_cache = &*page_cache_;
+    context_.file_system->SetKernel(&*page_cache_, mount_point_);
     struct sigaction wake {};
     wake.sa_handler = [](int) {};
     sigaction(kWakeSignal, &wake, nullptr);
@@ -90,6 +93,7 @@ class FuseMount final : public Mount {
 
   MountContext context_;
   std::unique_ptr<WorkerPool> workers_;
+  const std::string mount_point_;
   const int thread_count_;
   const PlacementMode placement_ = PlacementModeOfProcess();
   fuse_session* session_ = nullptr;
@@ -106,7 +110,7 @@ absl::StatusOr<std::unique_ptr<Mount>> Mount::Start(const MountOptions& options,
                                                     FileSystem* file_system) {
   int threads = options.threads;
   if (threads <= 0) threads = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
-  auto mount = std::make_unique<FuseMount>(file_system, threads);
+  auto mount = std::make_unique<FuseMount>(file_system, options.mount_point, threads);
   if (absl::Status opened = mount->Open(options.fuse_descriptor); !opened.ok()) return opened;
   return mount;
 }

@@ -23,6 +23,7 @@ namespace echofs::fs {
 
 struct MountOptions {
   int fuse_descriptor = -1;  // of /dev/fuse, mounted already; owned by the Mount from Start on
+  std::string mount_point;   // absolute
   int threads = 0;           // that serve requests; 0: one a CPU
 };
 

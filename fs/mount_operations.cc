@@ -268,7 +268,16 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
       });
 }
 
-void Flush(fuse_req_t request, fuse_ino_t, fuse_file_info*) { fuse_reply_err(request, 0); }
+void Flush(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+  FileSystem* const files = &Files(request);
+  if (!files->FlushNeedsRepair(inode)) {
+    fuse_reply_err(request, 0);
+    return;
+  }
+  Context(request).workers->Post([request, files, inode, thread = fuse_req_ctx(request)->pid] {
+    ReplyStatus(request, files->RepairAtFlush(inode, thread));
+  });
+}
 
 void Sync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {
   FileSystem* const files = &Files(request);

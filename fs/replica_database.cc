@@ -162,7 +162,9 @@ absl::Status ReplicaDatabase::Drop(const LogEntry& entry) {
   status_.position.txid = entry.txid;
   status_.position.index = entry.index;
   status_.position.digest = 0;
+  status_.position.page_size = 0;
   status_.position.page_count = 0;
+  status_.position.attributes = entry.attributes;
   status_.position.wal = {};
   status_.position.dropped = true;
   status_.wal_mode = false;

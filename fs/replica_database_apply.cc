@@ -45,8 +45,11 @@ absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry, bool verify) c
   const ReplicaDatabaseStatus now = status();
   if (closed_) return absl::FailedPreconditionError("the database was closed for a role change");
   if (!now.stopped.ok()) return now.stopped;
-  if (entry.txid != now.position.txid.Next() ||
-      (verify && entry.digest_before != now.position.digest)) {
+  // What begins from nothing holds the whole database. Its TXID is any later one: that of a database that was
+  // deleted goes on when it is made again, and the files that knew it are gone.
+  const bool follows = IsThere(now.position) ? entry.txid == now.position.txid.Next()
+                                             : entry.txid > now.position.txid;
+  if (!follows || (verify && entry.digest_before != now.position.digest)) {
     return absl::FailedPreconditionError(fmt::format(
         "log entry {} (TXID {}, digest before {:016x}) does not follow TXID {}, digest {:016x}",
         entry.index.value, entry.txid.value, entry.digest_before, now.position.txid.value,

@@ -117,6 +117,17 @@ WalChecksum FrameChecksum(WalChecksum previous, ByteView header_bytes, ByteView 
                              big_endian);
 }
 
+WalIndexSummary ParseWalIndexSummary(ByteView bytes) {
+  WalIndexSummary summary;
+  if (bytes.size() < kWalIndexHeadersSize) return summary;
+  summary.initialized = bytes[12] != 0;
+  // The wal-index is in native byte order; the salts are copied as they stand in the WAL.
+  std::memcpy(&summary.max_frame, bytes.data() + 16, sizeof(summary.max_frame));
+  summary.salt1 = LoadBe32(bytes.data() + 32);
+  summary.salt2 = LoadBe32(bytes.data() + 36);
+  return summary;
+}
+
 bool HasJournalMagic(ByteView bytes) {
   return bytes.size() >= sizeof(kJournalMagic) &&
          std::memcmp(bytes.data(), kJournalMagic, sizeof(kJournalMagic)) == 0;

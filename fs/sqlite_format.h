@@ -122,6 +122,20 @@ constexpr std::uint64_t FrameOffset(std::uint64_t frame, std::uint32_t page_size
   return kWalHeaderSize + (frame - 1) * (std::uint64_t{page_size} + kFrameHeaderSize);
 }
 
+// ---- wal-index: what can be told from the first copy of its header (wal_index.h has it all) ----
+
+inline constexpr std::size_t kWalIndexHeadersSize = 96;  // both copies
+
+struct WalIndexSummary {
+  bool initialized = false;
+  std::uint32_t max_frame = 0;  // last frame of the last commit that connections know
+  std::uint32_t salt1 = 0;      // as in the WAL's header
+  std::uint32_t salt2 = 0;
+};
+
+// Not initialized when there are fewer than kWalIndexHeadersSize bytes.
+WalIndexSummary ParseWalIndexSummary(ByteView bytes);
+
 // ---- Rollback journal ----
 
 inline constexpr std::size_t kJournalHeaderSize = 28;

@@ -69,10 +69,10 @@ class GrpcReplicationService final : public v1::Replication::Service {
   ReplicationService* const service_;
 };
 
-// gRPC does not say why it cannot listen, so the same is tried by hand for the message.
+// gRPC does not say why it cannot listen, so the same is tried by hand before. Empty when it can.
 std::string WhyNotListening(const std::string& address) {
   const std::size_t colon = address.rfind(':');
-  if (colon == std::string::npos) {
+  if (colon == std::string::npos || colon + 1 == address.size()) {
     return "it has no port: write it as host:port, for example 0.0.0.0:20202";
   }
   std::string host = address.substr(0, colon);
@@ -95,6 +95,8 @@ std::string WhyNotListening(const std::string& address) {
   }
   freeaddrinfo(found);
   switch (error) {
+    case 0:
+      return "";
     case EADDRINUSE:
       return "another process uses this port (`ss -ltnp` names it): stop that process, or give "
              "this node another port with grpc.listen";
@@ -103,7 +105,7 @@ std::string WhyNotListening(const std::string& address) {
     case EACCES:
       return "no permission for this port: use one above 1023 with grpc.listen";
     default:
-      return error == 0 ? "gRPC refused it" : strerror(error);
+      return strerror(error);
   }
 }
 
@@ -113,6 +115,9 @@ class GrpcServerImpl final : public GrpcServer {
   ~GrpcServerImpl() override { Stop(); }
 
   absl::Status Listen(const std::string& address) {
+    if (const std::string why = WhyNotListening(address); !why.empty()) {
+      return absl::FailedPreconditionError(fmt::format("cannot listen on {}: {}", address, why));
+    }
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageSizeMax));
     builder.SetMaxSendMessageSize(static_cast<int>(kMessageSizeMax));
@@ -127,7 +132,7 @@ class GrpcServerImpl final : public GrpcServer {
     server_ = builder.BuildAndStart();
     if (server_ != nullptr && port_ != 0) return absl::OkStatus();
     return absl::FailedPreconditionError(
-        fmt::format("cannot listen on {}: {}", address, WhyNotListening(address)));
+        fmt::format("cannot listen on {}: gRPC refused it, see its message above", address));
   }
 
   int port() const override { return port_; }

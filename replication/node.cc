@@ -219,6 +219,11 @@ Term Node::term() const {
   return primary_ != nullptr ? primary_->term() : Term{};
 }
 
+std::uint64_t Node::apply_memory_bytes_max() const {
+  absl::MutexLock lock(&mutex_);
+  return replica_ != nullptr ? replica_->memory_bytes_max() : 0;
+}
+
 int Node::port() const { return server_ != nullptr ? server_->port() : 0; }
 
 NodeStatus Node::status() const {

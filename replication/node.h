@@ -83,6 +83,8 @@ class Node {
   NodeRole role() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The term that entries of this primary carry; zero on a replica.
   Term term() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The most payload that ever waited in memory for being applied, in bytes; 0 on a primary.
+  std::uint64_t apply_memory_bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Where the server listens, 0 without one.
   int port() const;
 

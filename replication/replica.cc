@@ -53,18 +53,26 @@ absl::Status Replica::EmptyTemporaryDirectory() {
 
 void Replica::FollowLoop() {
   absl::Duration delay = kReconnectDelayMin;
+  std::string said;
   while (true) {
+    const absl::Time begin = absl::Now();
     const absl::Status status = FollowOnce();
-    absl::Duration wait = delay;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (stopping_) return;
-      if (reached_) wait = delay = kReconnectDelayMin;
+    if (absl::Now() - begin >= kReconnectDelayMax) {
+      // It worked for a while: this is another trouble than the last one.
+      delay = kReconnectDelayMin;
+      said.clear();
     }
-    OnDisconnect(status);
-    delay = std::min(delay * 2, kReconnectDelayMax);
-    if (absl::IsFailedPrecondition(status)) wait = kRefusedDelay;
     absl::MutexLock lock(&mutex_);
+    if (stopping_) return;
+    // A person has to mend this; trying faster helps nobody.
+    const bool refused = !reached_ && absl::IsFailedPrecondition(status);
+    DescribeError(status);
+    if (last_error_ != said) {
+      said = last_error_;
+      spdlog::log(refused ? spdlog::level::err : spdlog::level::warn, "{}. Trying again", said);
+    }
+    const absl::Duration wait = refused ? kRefusedDelay : delay;
+    delay = std::min(delay * 2, kReconnectDelayMax);
     if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait)) return;
   }
 }
@@ -156,20 +164,11 @@ void Replica::OnProgress() {
   if (stream_ != nullptr) stream_->Progress();
 }
 
-void Replica::OnDisconnect(const absl::Status& status) {
-  const bool refused = absl::IsFailedPrecondition(status);
+void Replica::DescribeError(const absl::Status& status) {
   const bool network = absl::IsUnavailable(status) || absl::IsCancelled(status);
-  std::string error =
+  last_error_ =
       fmt::format("{} the primary at {}: {}", network ? "no connection to" : "cannot follow",
                   options_.primary_address, std::string(status.message()));
-  absl::MutexLock lock(&mutex_);
-  if (error == last_error_) return;  // said already; the next attempt follows anyway
-  if (refused) {
-    spdlog::error("{}. Trying again every {} seconds", error, absl::ToInt64Seconds(kRefusedDelay));
-  } else {
-    spdlog::warn("{}. Trying again", error);
-  }
-  last_error_ = std::move(error);
 }
 
 void Replica::CopyLoop(int number) {

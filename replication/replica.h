@@ -77,7 +77,7 @@ class Replica {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void OnHeartbeat(const v1::Heartbeat& heartbeat) ABSL_LOCKS_EXCLUDED(mutex_);
   void OnProgress() ABSL_LOCKS_EXCLUDED(mutex_);
-  void OnDisconnect(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  void DescribeError(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void CopyLoop(int number) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<CompletedCopy> Copy(CopyTask& task, const std::string& path)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -26,7 +26,8 @@ absl::Status ReplicaStream::Run(const v1::Hello& hello) {
   // When the write fails, the read does too, and Finish tells why.
   call_->Write(request);
   absl::Status status = Receive();
-  call_->Cancel();
+  // Not when the call has ended by itself: its status would be lost.
+  if (!status.ok()) call_->Cancel();
   {
     absl::MutexLock lock(&mutex_);
     closing_ = true;
@@ -154,14 +155,11 @@ void ReplicaStream::Progress() {
 }
 
 void ReplicaStream::AcknowledgeLoop() {
-  while (WaitForWork()) {
-    absl::Status status = SyncAndAcknowledge();
-    if (status.ok()) continue;
-    absl::MutexLock lock(&mutex_);
-    failure_ = std::move(status);
-    break;
-  }
-  call_->Cancel();
+  absl::Status status;
+  while (status.ok() && WaitForWork()) status = SyncAndAcknowledge();
+  absl::MutexLock lock(&mutex_);
+  if (!status.ok()) failure_ = std::move(status);
+  if (!failure_.ok()) call_->Cancel();
 }
 
 // True when there is something to sync or to acknowledge, false when the stream is at its end.

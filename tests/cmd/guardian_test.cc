@@ -99,8 +99,8 @@ class Node {
     const int fd = ::open((mount_point_ + "/" + name).c_str(), O_RDONLY);
     if (fd < 0) ::_exit(errno);
     std::ofstream(daemon_options_.marker) << "x" << std::flush;
-    while (hold) ::pause();
-    ::_exit(0);
+    if (!hold) ::_exit(0);
+    for (;;) ::pause();
   }
   bool WaitForMarker() {
     return WaitFor([this] { return ::access(daemon_options_.marker.c_str(), F_OK) == 0; });
@@ -142,7 +142,7 @@ TEST_CASE("guardian: SIGTERM ends in order, without a helper left") {
   CHECK(node.WaitForEnd() == 0);
   CHECK_FALSE(IsMounted(node.mount_point()));
   CHECK_FALSE(test::IsAlive(daemon));
-  CHECK(node.log() == "");
+  CHECK_THAT(node.log(), Catch::Matchers::Equals(""));
 }
 
 TEST_CASE("guardian: SIGKILL of the daemon removes the mount and ends what hangs in it") {
@@ -380,7 +380,7 @@ TEST_CASE("guardian: an ordinary user mounts through fusermount3") {
   SECTION("SIGTERM ends in order") {
     ::kill(node.guardian(), SIGTERM);
     CHECK(node.WaitForEnd() == 0);
-    CHECK(node.log() == "");
+    CHECK_THAT(node.log(), Catch::Matchers::Equals(""));
   }
   SECTION("SIGKILL of the daemon removes the mount") {
     ::kill(node.daemon_pid(), SIGKILL);

@@ -1,6 +1,7 @@
-// A "mount" that is a plain directory: SQLite opens the very backing files. So the protocols of a replica
-// run against real SQLite readers without FUSE. Readers must be other processes (SqliteProcess): closing
-// a backing file here would drop the POSIX locks that SQLite has on it in this process.
+// A "mount" that is a plain directory: SQLite opens the very backing files. So the protocols of a
+// replica run against real SQLite readers without FUSE. Readers must be other processes
+// (SqliteProcess): closing a backing file here would drop the POSIX locks that SQLite has on it in
+// this process.
 #pragma once
 
 #include <functional>
@@ -15,8 +16,8 @@
 
 namespace echofs::fs {
 
-// The kernel's copy and the backing file are one and the same, so a store into a -shm file writes it, and
-// a store into the others checks that the backing file has the bytes already.
+// The kernel's copy and the backing file are one and the same, so a store into a -shm file writes
+// it, and a store into the others checks that the backing file has the bytes already.
 class PlainPageCache final : public PageCache {
  public:
   ~PlainPageCache() override;
@@ -33,7 +34,7 @@ class PlainPageCache final : public PageCache {
 
   // Called before each store into a -shm file.
   std::function<void(std::uint64_t offset, std::size_t size)> before_shm_store;
-  bool retrieve_nothing = false;    // as if the kernel had dropped its pages
+  bool retrieve_nothing = false;  // as if the kernel had dropped its pages
   int stores_outside_shm = 0;
 
  private:

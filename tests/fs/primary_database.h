@@ -1,5 +1,5 @@
-// Makes change sets the way a primary would, but by comparing: real SQLite writes to a plain database, and
-// all pages before and after are compared.
+// Makes change sets the way a primary would, but by comparing: real SQLite writes to a plain
+// database, and all pages before and after are compared.
 #pragma once
 
 #include <sqlite3.h>

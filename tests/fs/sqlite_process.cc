@@ -109,7 +109,8 @@ std::string Check(sqlite3* database, int socket, const std::string& queries) {
       WriteText(socket, 'a', "");
       break;
     }
-    if (kind == 's') continue;  // stop of a check that has ended by itself: its answer is on the way
+    if (kind == 's')
+      continue;  // stop of a check that has ended by itself: its answer is on the way
     WriteText(socket, 'a', kind == 'c' ? Check(database, socket, text) : RunSql(database, text));
   }
   _exit(0);

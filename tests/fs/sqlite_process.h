@@ -1,12 +1,13 @@
-// SQLite in a process of its own, for tests in which an application's locks and shared memory matter.
+// SQLite in a process of its own, for tests in which an application's locks and shared memory
+// matter.
 #pragma once
 
 #include <string>
 
 namespace echofs::fs {
 
-// Forks at construction; so make it while this process has one thread. Killed at destruction if it is
-// still there. One command at a time.
+// Forks at construction; so make it while this process has one thread. Killed at destruction if it
+// is still there. One command at a time.
 class SqliteProcess {
  public:
   // Opens the database with a busy timeout in ms, and no other setup.
@@ -18,8 +19,8 @@ class SqliteProcess {
   // Runs SQL and waits for the answer: rows as "a|b" joined by newlines, or "error N: message" with
   // SQLite's primary result code.
   std::string Run(const std::string& sql);
-  // Starts running transactions "BEGIN; first; second; COMMIT" where the two queries must give the same, not
-  // empty answer, as fast as it can until Stop, which returns "ok" or what went wrong.
+  // Starts running transactions "BEGIN; first; second; COMMIT" where the two queries must give the
+  // same, not empty answer, as fast as it can until Stop, which returns "ok" or what went wrong.
   void StartChecking(const std::string& first, const std::string& second);
   std::string StopChecking();
   // Transactions that the last StartChecking .. StopChecking ran.

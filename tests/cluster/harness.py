@@ -1,0 +1,465 @@
+"""Nodes and clusters of real echofs processes on loopback, for the cluster tests.
+
+run_test.py, which starts every test in a process of its own, ends what is left of them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ECHOFS = os.environ["ECHOFS"]
+WAIT_SECONDS = 30
+COMMAND_SECONDS = 60
+NOBODY = 65534  # user and group
+
+needs_root = unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+
+
+def as_nobody():
+    """What to put before a command that an ordinary user is to run."""
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+
+
+def wait_for(condition, what, seconds=WAIT_SECONDS):
+    """Until condition() is true; returns its value. `what` may be a function that explains."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            text = what() if callable(what) else what
+            raise AssertionError(f"gave up after {seconds} s waiting for {text}")
+        time.sleep(0.005)
+
+
+def run(command, seconds=COMMAND_SECONDS, check=True, **options):
+    """Runs a program to its end. With `check`, fails the test when it fails."""
+    done = subprocess.run(command, timeout=seconds, check=False, text=True,
+                          stdin=options.pop("stdin", subprocess.DEVNULL) if "input" not in options
+                          else None,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    return done
+
+
+# Ports that were given out once are not given out again in this process.
+_used_ports = set()
+
+
+def free_port():
+    """Below the range from which the kernel takes ports for connections."""
+    first = 10000 + (os.getpid() * 37) % 15000
+    for port in range(first, 32000):
+        if port in _used_ports:
+            continue
+        with contextlib.closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _used_ports.add(port)
+        return port
+    raise AssertionError("no free port")
+
+
+def is_mounted(directory):
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        return any(line.split()[4] == directory for line in table)
+
+
+def children_of(parent):
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as stat:
+                text = stat.read()
+        except OSError:
+            continue
+        if int(text[text.rindex(")") + 2:].split()[1]) == parent:
+            found.append(int(entry))
+    return found
+
+
+def process_name(pid):
+    with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
+        return comm.read().strip()
+
+
+def thread_states(pid):
+    """States of the process's threads, such as {"S", "D"}; empty when it is gone."""
+    states = set()
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/stat",
+                                                    encoding="utf-8", errors="replace") as stat:
+                text = stat.read()
+                states.add(text[text.rindex(")") + 2])
+    return states
+
+
+class Node:
+    """One `echofs mount`. Its directories live as long as the test; it may be started again."""
+
+    def __init__(self, directory, name, port=None, primary_port=None, prefix=(), arguments=()):
+        self.name = name
+        self.port = port
+        self.directory = os.path.join(directory, name)
+        self.mount = os.path.join(self.directory, "mnt")
+        self.data = os.path.join(self.directory, "data")
+        self.log_path = os.path.join(self.directory, "echofs.log")
+        os.makedirs(self.mount)
+        os.makedirs(self.data)
+        self.prefix = list(prefix)  # a program that starts echofs, such as setpriv
+        self.program = ECHOFS
+        self.command = []  # what stands behind "--"
+        self.arguments = ["--node-id", name, "--fuse-dir", self.mount, "--data-dir", self.data]
+        if port is not None:
+            address = f"127.0.0.1:{port}"
+            self.arguments += ["--grpc-listen", address, "--grpc-advertise", address,
+                               "--lease-primary", f"127.0.0.1:{primary_port}"]
+        self.arguments += arguments
+        self.process = None
+        self.started_at = 0  # size of the log at the last start
+
+    def path(self, name):
+        return os.path.join(self.mount, name)
+
+    def mkdirs(self, name):
+        os.makedirs(self.path(name), exist_ok=True)
+
+    def lose_data(self):
+        shutil.rmtree(self.data)
+        os.mkdir(self.data)
+
+    def start(self, wait=True):
+        assert self.process is None, f"{self.name} runs already"
+        command = [*self.prefix, self.program, "mount", *self.arguments]
+        if self.command:
+            command += ["--", *self.command]
+        with open(self.log_path, "ab") as log:
+            self.started_at = log.tell()
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, cwd=self.directory)
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self):
+        def ready():
+            code = self.process.poll()
+            if code is not None:
+                raise AssertionError(f"{self.name} ended with {code}: {self.log_text()}")
+            status = self.status()
+            return status is not None and status["ready"]
+
+        wait_for(ready, f"{self.name} to be ready")
+
+    def wait_end(self, seconds=WAIT_SECONDS):
+        """Exit code of a node that ends by itself."""
+        code = self.process.wait(timeout=seconds)
+        self.process = None
+        return code
+
+    def stop(self, seconds=WAIT_SECONDS):
+        """Orderly, with SIGTERM. Returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.wait_end(seconds)
+        assert not is_mounted(self.mount), f"{self.mount} is still mounted"
+        return code
+
+    @property
+    def guardian(self):
+        return self.process.pid
+
+    def daemon(self):
+        """Process id of the daemon, the guardian's child of the same name."""
+        name = process_name(self.guardian)
+        found = [pid for pid in children_of(self.guardian) if process_name(pid) == name]
+        assert len(found) == 1, f"{self.name}: daemons {found}"
+        return found[0]
+
+    def echofs(self, *arguments, check=True):
+        """Runs a command of echofs on this node."""
+        return run([ECHOFS, *arguments, "--data-dir", self.data], check=check)
+
+    def status(self):
+        """What `status --json` says, or None while nobody answers."""
+        done = self.echofs("status", "--json", check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def databases(self):
+        return {entry["name"]: entry for entry in self.status()["databases"]}
+
+    def log_text(self):
+        """What the node has logged since its last start."""
+        with open(self.log_path, "rb") as log:
+            log.seek(self.started_at)
+            return log.read().decode(errors="replace")
+
+    def connect(self, name, **options):
+        options.setdefault("timeout", 20)
+        options.setdefault("isolation_level", None)
+        return sqlite3.connect(self.path(name), **options)
+
+    def execute(self, name, *statements):
+        """Runs statements on one connection; returns all rows of the last one."""
+        with contextlib.closing(self.connect(name)) as connection:
+            rows = []
+            for statement in statements:
+                rows = connection.execute(statement).fetchall()
+            return rows
+
+    def journal_mode(self, name):
+        return self.execute(name, "PRAGMA journal_mode")[0][0]
+
+
+def content_hash(connection):
+    """Of the schema and all rows of all tables."""
+    digest = hashlib.sha256()
+    schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema "
+                                "ORDER BY type, name").fetchall()
+    digest.update(repr(schema).encode(errors="surrogatepass"))
+    for kind, name, _, sql in schema:
+        if kind != "table" or (sql or "").upper().startswith("CREATE VIRTUAL"):
+            continue
+        quoted = name.replace('"', '""')
+        for row in connection.execute(f'SELECT * FROM "{quoted}"'):
+            digest.update(repr(row).encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def read_database(node, name):
+    """(integrity check, content hash), read through the node's mount in one transaction."""
+    with contextlib.closing(node.connect(name)) as connection:
+        connection.text_factory = bytes
+        connection.execute("BEGIN")
+        check = connection.execute("PRAGMA integrity_check").fetchall()
+        return b"; ".join(row[0] for row in check).decode(), content_hash(connection)
+
+
+class Cluster:
+    """A primary and replicas. Nothing is started until asked for."""
+
+    def __init__(self, directory, replicas=1, prefix=(), arguments=()):
+        self.directory = directory
+        self.options = {"prefix": prefix, "arguments": arguments}
+        port = free_port()
+        self.primary = Node(directory, "a", port, port, **self.options)
+        self.replicas = []
+        for _ in range(replicas):
+            self.add_replica()
+
+    def add_replica(self):
+        name = "bcdefgh"[len(self.replicas)]
+        self.replicas.append(Node(self.directory, name, free_port(), self.primary.port,
+                                  **self.options))
+        return self.replicas[-1]
+
+    @property
+    def replica(self):
+        return self.replicas[0]
+
+    @property
+    def nodes(self):
+        return [self.primary, *self.replicas]
+
+    def start(self):
+        for node in self.nodes:
+            node.start(wait=False)
+        for node in self.nodes:
+            node.wait_ready()
+        return self
+
+    def stop(self):
+        """Replicas first. All must end orderly."""
+        codes = {}
+        for node in reversed(self.nodes):
+            if node.process is not None:
+                codes[node.name] = node.stop()
+        assert not any(codes.values()), f"exit codes {codes}"
+
+    def wait_positions(self, seconds=WAIT_SECONDS):
+        """Until all nodes stand at the same position in the log and in every database."""
+        last = {}
+
+        def same():
+            for node in self.nodes:
+                last[node.name] = node.status()
+            if None in last.values():
+                return False
+            positions = []
+            for status in last.values():
+                positions.append((status["log"]["index"], {
+                    entry["name"]: (entry["txid"], entry["digest"], entry["applied_index"],
+                                    entry["pages"], entry["page_size"], entry["state"])
+                    for entry in status["databases"]}))
+            return all(position == positions[0] for position in positions)
+
+        wait_for(same, lambda: "the nodes to converge: " + json.dumps(last, indent=1), seconds)
+        return last[self.primary.name]
+
+    def wait_for_databases(self, names):
+        """Until these are there, on all nodes, whatever their positions."""
+        for node in self.nodes:
+            wait_for(lambda node=node: set(names) <= set(node.databases()),
+                     f"{sorted(names)} on {node.name}")
+
+    def wait_converged(self, seconds=WAIT_SECONDS):
+        """As wait_positions, and then the same content of sound databases is read on all nodes.
+
+        For a cluster in which nobody writes at the moment. Returns the names of the databases.
+        """
+        status = self.wait_positions(seconds)
+        names = [entry["name"] for entry in status["databases"]]
+        for name in names:
+            expected = read_database(self.primary, name)
+            assert expected[0] == "ok", f"{name} on {self.primary.name}: {expected[0]}"
+            for node in self.replicas:
+                found = read_database(node, name)
+                assert found[0] == "ok", f"{name} on {node.name}: {found[0]}"
+                assert found == expected, f"{name} differs on {node.name}"
+        return names
+
+
+class ClusterTest(unittest.TestCase):
+    """Base of the tests: a directory that run_test.py removes, and clusters that end orderly."""
+
+    maxDiff = 2000
+
+    def setUp(self):
+        self.directory = os.environ["ECHOFS_TEST_DIR"]
+        self.applications = []
+
+    def cluster(self, replicas=1, start=True, **options):
+        cluster = Cluster(self.directory, replicas, **options)
+        if start:
+            cluster.start()
+        self.addCleanup(self._stop, cluster)
+        return cluster
+
+    def _stop(self, cluster):
+        # After a failure run_test.py ends what is left; an orderly stop would only take time.
+        outcome = self._outcome
+        failed = not outcome.success if outcome else False
+        if not failed:
+            cluster.stop()
+
+    def node(self, name, **options):
+        """A node on its own."""
+        return Node(self.directory, name, **options)
+
+    def spawn(self, command, **options):
+        """Starts a program that is killed at the end of the test."""
+        options.setdefault("stdin", subprocess.DEVNULL)
+        process = subprocess.Popen(command, **options)
+
+        def end():
+            if process.poll() is None:
+                process.kill()
+            process.wait(timeout=WAIT_SECONDS)
+
+        self.addCleanup(end)
+        return process
+
+    def writer(self, path, mode, synchronous="NORMAL"):
+        return Writer(self, path, mode, synchronous)
+
+    def reader(self, path):
+        return Reader(self, path)
+
+
+class Application:
+    """A process that works in a mount until it is stopped; what it did is in the lines of a file."""
+
+    program = None
+
+    def __init__(self, test, path, *options):
+        self.test = test
+        self.path = path
+        base = f"{test.directory}/{self.program}-{len(test.applications)}"
+        test.applications.append(self)
+        self.record = base + ".record"
+        self.log = base + ".log"
+        self.options = options
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = self.test.spawn(
+                [sys.executable, os.path.join(HERE, self.program + ".py"), self.path, self.record,
+                 *self.options], stdout=log, stderr=log)
+        return self
+
+    def records(self):
+        if not os.path.exists(self.record):
+            return []
+        with open(self.record, encoding="utf-8") as record:
+            return [int(line) for line in record.read().split("\n")[:-1]]
+
+    def wait_records(self, count, seconds=WAIT_SECONDS):
+        """Until there are `count` more than now."""
+        target = len(self.records()) + count
+
+        def enough():
+            assert self.process.poll() is None, f"{self.program} ended: {self.log_text()}"
+            return len(self.records()) >= target
+
+        wait_for(enough, lambda: f"{count} more records of {self.program} {self.path}, which says: "
+                 + self.log_text(), seconds)
+
+    def log_text(self):
+        with open(self.log, encoding="utf-8") as log:
+            return log.read()
+
+    def stop(self):
+        """Ends it after what it is doing; it must have survived until now."""
+        assert self.process.poll() is None, f"{self.program} ended early: {self.log_text()}"
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(timeout=WAIT_SECONDS)
+        assert code == 0, f"{self.program} ended with {code}: {self.log_text()}"
+
+
+class Reader(Application):
+    """Reads the table `written` as fast as it can (reader.py)."""
+
+    program = "reader"
+
+    def wait_reads(self, count):
+        self.wait_records(count)
+
+
+class Writer(Application):
+    """Commits to the table `written` of a database as fast as it can (writer.py)."""
+
+    program = "writer"
+
+    def wait_commits(self, count):
+        """Until `count` more commits than now have returned."""
+        self.wait_records(count)
+
+    def check(self, node, name):
+        """Every commit that returned is in the database, with the right content (invariant D4)."""
+        committed = self.records()
+        # An id that was lost would be given again.
+        assert committed == sorted(set(committed)), "an id was committed twice"
+        with contextlib.closing(node.connect(name)) as connection:
+            rows = dict(connection.execute("SELECT id, length(filler) FROM written"))
+        missing = [i for i in committed if i not in rows]
+        assert not missing, f"{len(missing)} committed rows are missing, first {missing[:5]}"
+        wrong = [i for i, size in rows.items() if size != 100 + i * 7919 % 4000]
+        assert not wrong, f"rows {wrong[:5]} have wrong content"

@@ -1,0 +1,89 @@
+"""SIGKILL of the daemon or of the guardian, at full write load, again and again.
+
+Looked for: a process that hangs in D state, a mount that stays, a node that does not recover, a
+transaction that is gone although its COMMIT returned, an application that cannot go on.
+"""
+
+import os
+import signal
+import time
+
+import harness
+
+ROUNDS = 5
+DATABASES = {"wal.db": ("wal", "NORMAL"), "full.db": ("wal", "FULL"),
+             "delete.db": ("delete", "NORMAL"), "persist.db": ("persist", "OFF")}
+MOUNT_GONE_SECONDS = 1.0
+
+
+class SigkillTest(harness.ClusterTest):
+    def start_load(self, cluster):
+        """Writers in the primary's mount and readers in both."""
+        writers = {}
+        for name, (mode, synchronous) in DATABASES.items():
+            cluster.primary.execute(name, f"PRAGMA journal_mode={mode}", "CREATE TABLE first(x)")
+            writers[name] = self.writer(cluster.primary.path(name), mode, synchronous).start()
+        cluster.wait_for_databases(DATABASES)
+        readers = [self.reader(node.path(name)).start()
+                   for node in cluster.nodes for name in ("wal.db", "delete.db")]
+        return writers, readers
+
+    def kill(self, node, pid, applications):
+        """Kills, and sees that the mount is gone in time and that nobody hangs."""
+        os.kill(pid, signal.SIGKILL)
+        killed = time.monotonic()
+        harness.wait_for(lambda: not harness.is_mounted(node.mount), "the mount to be gone", 20)
+        took = time.monotonic() - killed
+        self.assertLess(took, MOUNT_GONE_SECONDS, "the mount was there for too long")
+        code = node.wait_end()
+        self.assertEqual(code, -signal.SIGKILL if pid == node.guardian_before else
+                         128 + signal.SIGKILL)
+        processes = [application.process.pid for application in applications]
+
+        def nobody_hangs():
+            return not any("D" in harness.thread_states(pid) for pid in processes)
+
+        # A state of D for a moment is a disk at work; one that stays is a hang.
+        harness.wait_for(nobody_hangs, "the applications to leave D state", 10)
+        for application in applications:
+            self.assertIsNone(application.process.poll(),
+                              f"an application died: {application.log_text()}")
+
+    def run_rounds(self, victim, part):
+        cluster = self.cluster()
+        writers, readers = self.start_load(cluster)
+        node = cluster.primary if victim == "primary" else cluster.replica
+        for round_number in range(ROUNDS):
+            for writer in writers.values():
+                writer.wait_commits(3 + 5 * round_number)
+            for reader in readers:
+                reader.wait_reads(2)
+            daemon = node.daemon()
+            node.guardian_before = node.guardian
+            self.kill(node, daemon if part == "daemon" else node.guardian,
+                      [*writers.values(), *readers])
+            harness.wait_for(lambda: not harness.thread_states(daemon), "the daemon's end", 10)
+            node.start()
+        for writer in writers.values():
+            writer.wait_commits(5)
+        for reader in readers:
+            reader.wait_reads(2)
+            reader.stop()
+        for writer in writers.values():
+            writer.stop()
+        self.assertEqual(sorted(cluster.wait_converged()), sorted(DATABASES))
+        for name, writer in writers.items():
+            writer.check(cluster.primary, name)
+            writer.check(cluster.replica, name)
+
+    def test_primary_daemon(self):
+        self.run_rounds("primary", "daemon")
+
+    def test_primary_guardian(self):
+        self.run_rounds("primary", "guardian")
+
+    def test_replica_daemon(self):
+        self.run_rounds("replica", "daemon")
+
+    def test_replica_guardian(self):
+        self.run_rounds("replica", "guardian")

@@ -1,0 +1,247 @@
+// Real SQLite writes through DatabaseCapture; after each step the log is applied to an image of a replica, and
+// image, database and digests must agree (design C1 to C8).
+#include "fs/database_capture.h"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fs/recovery.h"
+#include "tests/catch.h"
+#include "tests/fs/capture_fixture.h"
+
+namespace echofs::fs {
+
+TEST_CASE("C2, C4, C8: every commit of every journal mode and page size is captured") {
+  const std::string mode = GENERATE("delete", "truncate", "persist", "wal");
+  const int page_size = GENERATE(512, 4096, 65536);
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma page_size=" + std::to_string(page_size));
+  f.Run("pragma journal_mode=" + mode);
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(200, 300));
+  f.Run("update t set v='short' where id%3=0");
+  f.Run("delete from t where id>100");
+  f.Run("begin; insert into t(v) values('a'); savepoint s; delete from t; rollback to s; commit");
+  f.Run("vacuum");
+  f.Run(Fill(50, 2000));
+  f.Run("pragma wal_checkpoint(truncate)");
+  f.Run(Fill(5, 100));
+  CHECK(f.capture_->position().txid.value >= 8);
+  f.CheckImage();
+}
+
+TEST_CASE("C4: a rolled-back transaction that spilled its cache leaves nothing in the log") {
+  const std::string mode = GENERATE("delete", "truncate", "persist", "wal");
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=" + mode);
+  f.Run("pragma cache_size=5");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(100, 1000));
+  const Txid before = f.capture_->position().txid;
+  f.Run("begin");
+  REQUIRE(f.Try("update t set v=v||'x'; insert into t(v) select v from t") == SQLITE_OK);
+  REQUIRE(f.Try("rollback") == SQLITE_OK);
+  f.Check();
+  CHECK(f.capture_->position().txid == before);
+  f.Run("begin; update t set v=v||'y'; insert into t(v) select v from t; commit");
+  CHECK(f.capture_->position().txid == before.Next());
+  f.CheckImage();
+}
+
+TEST_CASE("C7: journal modes change on a live database, both ways") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("create table t(id integer primary key, v)");
+  for (const char* mode : {"wal", "delete", "persist", "truncate", "wal", "persist", "wal", "delete"}) {
+    f.Run(std::string("pragma journal_mode=") + mode);
+    f.Run(Fill(20, 500));
+    f.Run("pragma journal_size_limit=1000");
+    f.Run("update t set v='z' where id%5=0");
+  }
+  f.CheckImage();
+}
+
+TEST_CASE("C7: VACUUM with a new page size replaces all pages") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(300, 400));
+  f.Run("pragma page_size=1024; vacuum");
+  CHECK(f.capture_->position().page_size == 1024);
+  f.Run(Fill(10, 400));
+  f.Run("pragma page_size=16384; vacuum");
+  CHECK(f.capture_->position().page_size == 16384);
+  f.CheckImage();
+}
+
+TEST_CASE("C7: auto_vacuum shrinks the database") {
+  const std::string mode = GENERATE("delete", "wal");
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma auto_vacuum=full");
+  f.Run("pragma journal_mode=" + mode);
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(300, 1000));
+  const std::uint32_t large = f.capture_->position().page_count;
+  f.Run("delete from t where id>20");
+  CHECK(f.capture_->position().page_count < large / 2);
+  f.Run(Fill(100, 1000));
+  f.CheckImage();
+}
+
+TEST_CASE("C2: frames rewritten in place are captured once their checksums hold") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("pragma cache_size=3");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(60, 1000));
+  // Each pass dirties and spills the same pages again.
+  f.Run("begin; update t set v=v||'a'; update t set v=v||'b'; update t set v=v||'c'; commit");
+  f.Run("begin; update t set v=v||'d'; update t set v=v||'e'; commit");
+  f.CheckImage();
+}
+
+TEST_CASE("C4: duplicate commit frames of psow=0 add no change set") {
+  CaptureFixture f;
+  f.Open("&psow=0");
+  f.Run("pragma journal_mode=wal");
+  f.Run("pragma synchronous=full");
+  f.Run("create table t(id integer primary key, v)");
+  const Txid before = f.capture_->position().txid;
+  f.Run(Fill(1, 10));
+  f.Run(Fill(1, 10));
+  CHECK(f.capture_->position().txid.value == before.value + 2);
+  f.CheckImage();
+}
+
+TEST_CASE("C6: a write without a journal is refused once the database has committed") {
+  const std::string mode = GENERATE("off", "memory");
+  CaptureFixture f;
+  f.Open();
+  f.Run("create table t(id integer primary key, v)");
+  f.Run("insert into t(v) values('kept')");
+  REQUIRE(f.Try("pragma journal_mode=" + mode) == SQLITE_OK);
+  CHECK(f.Try("insert into t(v) values('lost')") == SQLITE_IOERR);
+  f.Open();
+  f.Run("insert into t(v) values('kept too')");
+  CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "kept,kept too");
+  f.CheckImage();
+}
+
+TEST_CASE("C6: a database written without a journal becomes one change set when it is closed") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=off");
+  REQUIRE(f.Try("create table t(id integer primary key, v)") == SQLITE_OK);
+  REQUIRE(f.Try(Fill(100, 500)) == SQLITE_OK);
+  CHECK(f.capture_->position().txid == Txid{});
+  REQUIRE(f.capture_->LastWriterClosed().ok());
+  CHECK(f.capture_->position().txid == Txid{1});
+  f.Check();
+  f.CheckImage();
+}
+
+TEST_CASE("C3: a write over captured frames is refused") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(3, 100));
+  const std::vector<std::uint8_t> junk(24, 7);
+  CHECK_FALSE(f.capture_->Write(FileRole::kWal, sqlite::FrameOffset(1, 4096), junk).ok());
+  f.Run(Fill(3, 100));
+  f.CheckImage();
+}
+
+TEST_CASE("L5: commits in the WAL that the log lacks are taken at the next start") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  REQUIRE(f.Try(Fill(10, 500)) == SQLITE_OK);
+  REQUIRE(f.Try(Fill(10, 500)) == SQLITE_OK);
+  const Txid logged = f.capture_->position().txid;
+  // The process ends here: copies of the files are what the next one finds.
+  const std::string wal = f.path_ + "-wal";
+  std::filesystem::copy(f.path_, f.directory_ / "main.copy");
+  std::filesystem::copy(wal, f.directory_ / "wal.copy");
+  sqlite3_db_config(f.db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  f.vfs_->allow = [](const char*, FileRole) { return false; };
+  f.Close();
+  using std::filesystem::copy_options;
+  std::filesystem::copy(f.directory_ / "main.copy", f.path_, copy_options::overwrite_existing);
+  std::filesystem::copy(f.directory_ / "wal.copy", wal, copy_options::overwrite_existing);
+
+  f.MakeCapture();
+  f.Open();
+  auto file = PosixStorage()->Open(f.path_, {});
+  REQUIRE(f.capture_->SetFile(FileRole::kMain, *std::move(file)).ok());
+  file = PosixStorage()->Open(wal, {});
+  REQUIRE(f.capture_->SetFile(FileRole::kWal, *std::move(file)).ok());
+  f.Check();
+  CHECK(f.capture_->position().txid.value == logged.value + 2);
+  f.Run(Fill(10, 500));
+  f.CheckImage();
+}
+
+TEST_CASE("L5: a hot journal is rolled back as SQLite would, and digests hold") {
+  const std::string mode = GENERATE("delete", "truncate", "persist");
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=" + mode);
+  f.Run("pragma cache_size=5");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(100, 1000));
+  const DatabasePosition before = f.capture_->position();
+  REQUIRE(f.Try("begin; update t set v=v||'x'; insert into t(v) select v from t") == SQLITE_OK);
+  // The application dies in the middle of its transaction: nothing that it does from here on happens.
+  f.vfs_->allow = [](const char*, FileRole) { return false; };
+  f.Close();
+  f.vfs_.reset();
+
+  const RecoveryContext context{PosixStorage(), f.log_.get(), f.directory_.path()};
+  const auto fate = RecoverJournal(context, "x.db");
+  REQUIRE(fate.ok());
+  CHECK(*fate == JournalFate::kRolledBack);
+  CHECK_FALSE(std::filesystem::exists(f.path_ + "-journal"));
+  f.MakeCapture();
+  f.Open();
+  f.Check();
+  CHECK(f.capture_->position() == before);
+  f.Run(Fill(10, 500));
+  f.CheckImage();
+}
+
+TEST_CASE("C4: when the journal cannot be removed the way back is captured too") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(10, 500));
+  const Txid before = f.capture_->position().txid;
+  // The journal's unlink fails after its commit has been logged: SQLite rolls back.
+  bool fail = true;
+  REQUIRE(f.Try("begin; update t set v='new'") == SQLITE_OK);
+  const auto unlink = [&fail] {
+    return fail ? absl::InternalError("the disk failed") : absl::OkStatus();
+  };
+  f.vfs_->allow = [&](const char* operation, FileRole role) {
+    if (std::string(operation) != "delete" || role != FileRole::kJournal || !fail) return true;
+    CHECK_FALSE(f.capture_->Remove(FileRole::kJournal, unlink).ok());
+    fail = false;
+    return false;
+  };
+  CHECK(f.Try("commit") != SQLITE_OK);
+  f.Try("rollback");
+  // The next reader finds a hot journal and rolls it back.
+  CHECK(CaptureFixture::Ask(f.db_, "select count(*) from t where v='new'") == "0");
+  f.Check();
+  CHECK(f.capture_->position().txid.value == before.value + 2);
+  f.CheckImage();
+}
+
+}  // namespace echofs::fs

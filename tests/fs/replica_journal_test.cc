@@ -1,0 +1,183 @@
+// Change sets into a database in a rollback mode under real SQLite readers (design A1, A4, A6).
+#include <chrono>
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include "tests/catch.h"
+#include "tests/fs/replica_fixture.h"
+
+namespace echofs::fs {
+namespace {
+
+std::string Setup(int page_size) {
+  return "PRAGMA page_size=" + std::to_string(page_size) + "; PRAGMA journal_mode=DELETE";
+}
+
+const char kAccounts[] =
+    "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INT, pad);"
+    "CREATE INDEX account_balance ON account(balance);"
+    "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i<200)"
+    "INSERT INTO account SELECT i, 1000, hex(randomblob(60)) FROM c";
+const char kSumOfTable[] = "SELECT sum(balance), count(*) FROM account NOT INDEXED";
+const char kSumOfIndex[] = "SELECT sum(balance), count(*) FROM account INDEXED BY account_balance";
+
+std::string Transfer(std::mt19937& random) {
+  const std::string amount = std::to_string(random() % 100);
+  return "BEGIN; UPDATE account SET balance=balance-" + amount +
+         " WHERE id=" + std::to_string(1 + random() % 200) +
+         "; UPDATE account SET balance=balance+" + amount +
+         " WHERE id=" + std::to_string(1 + random() % 200) + "; COMMIT";
+}
+
+}  // namespace
+
+TEST_CASE("a rollback-mode database is applied change set by change set (A4)") {
+  const int page_size = GENERATE(512, 4096, 65536);
+  ReplicaFixture f(Setup(page_size));
+  f.ApplySql("CREATE TABLE t(x, y)");
+  CHECK_FALSE(f.replica->status().uses_wal);
+  SqliteProcess reader(f.path);
+  CHECK(reader.Run("SELECT count(*) FROM t") == "0");
+  for (int i = 1; i <= 20; ++i) {
+    f.ApplySql("INSERT INTO t VALUES(" + std::to_string(i) + ", randomblob(2000))");
+    REQUIRE(reader.Run("SELECT count(*), max(x) FROM t") ==
+            std::to_string(i) + "|" + std::to_string(i));
+  }
+  CHECK_FALSE(f.replica->status().uses_wal);
+  CHECK(reader.Run("PRAGMA journal_mode") == "delete");
+  f.ApplySql("DELETE FROM t; VACUUM");
+  CHECK(std::filesystem::file_size(f.path) == f.primary->image().size());
+  f.CheckSame();
+}
+
+TEST_CASE("a reader blocks the apply, is named, and no new reader starves it (A4, A5)") {
+  ReplicaFixture f(Setup(4096));
+  f.ApplySql("CREATE TABLE t(x)");
+  SqliteProcess reader(f.path);
+  SqliteProcess late(f.path);
+  reader.Run("BEGIN");
+  CHECK(reader.Run("SELECT count(*) FROM t") == "0");
+  const Change change = f.primary->Run("INSERT INTO t VALUES(1)");
+  auto outcome = f.Try(change);
+  REQUIRE(outcome.ok());
+  CHECK(outcome->kind == ApplyOutcome::Kind::kBlocked);
+  CHECK(outcome->blocked_by_pid == reader.pid());
+  CHECK(f.replica->status().blocked_by_pid == reader.pid());
+  CHECK(reader.Run("SELECT count(*) FROM t") == "0");
+  CHECK(late.Run("SELECT count(*) FROM t").rfind("error 5", 0) == 0);  // PENDING is ours
+  reader.Run("COMMIT");
+  f.Apply(change);
+  CHECK(f.replica->status().blocked_by_pid == 0);
+  CHECK(late.Run("SELECT count(*) FROM t") == "1");
+  CHECK(reader.Run("SELECT count(*) FROM t") == "1");
+  CHECK(reader.Run("INSERT INTO t VALUES(9)").rfind("error 5", 0) == 0);  // A1
+  f.CheckSame();
+}
+
+TEST_CASE("readers at full speed see no torn state in a rollback mode (A4)") {
+  ReplicaFixture f(Setup(1024));
+  f.ApplySql(kAccounts);
+  std::mt19937 random(21);
+  std::vector<Change> changes;
+  for (int i = 0; i < 500; ++i) changes.push_back(f.primary->Run(Transfer(random)));
+  SqliteProcess readers[] = {SqliteProcess(f.path, 10000), SqliteProcess(f.path, 10000)};
+  for (SqliteProcess& reader : readers) reader.StartChecking(kSumOfTable, kSumOfIndex);
+  for (const Change& change : changes) {
+    while (true) {
+      const auto outcome = f.Try(change);
+      REQUIRE(outcome.ok());
+      if (outcome->kind == ApplyOutcome::Kind::kApplied) break;
+    }
+    // SQLite's busy handler sleeps for milliseconds: leave it gaps.
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  for (SqliteProcess& reader : readers) {
+    CHECK(reader.StopChecking() == "ok");
+    CHECK(reader.checked() > 10);
+  }
+  f.CheckSame();
+}
+
+TEST_CASE("a wrong digest in a rollback mode is refused before anything is written (A6)") {
+  ReplicaFixture f(Setup(4096));
+  f.ApplySql("CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+  SqliteProcess reader(f.path);
+  Change wrong = f.primary->Run("INSERT INTO t VALUES(2)");
+  wrong.entry.digest_after ^= 1;
+  CHECK(absl::IsDataLoss(f.Try(wrong).status()));
+  CHECK(absl::IsDataLoss(f.replica->status().stopped));
+  CHECK(reader.Run("SELECT * FROM t") == "1");
+  REQUIRE(f.replica->InstallCopy(f.primary->position(), f.WriteImage()).ok());
+  CHECK(reader.Run("SELECT * FROM t") == "1\n2");
+  CHECK(f.replica->status().stopped.ok());
+  f.ApplySql("INSERT INTO t VALUES(3)");
+  f.CheckSame();
+}
+
+TEST_CASE("a large wrong change set in a rollback mode locks readers out until a copy comes (A6)") {
+  ReplicaFixture f(Setup(4096));
+  f.ApplySql("CREATE TABLE t(id INTEGER PRIMARY KEY, x); INSERT INTO t VALUES(1, 'one')");
+  SqliteProcess reader(f.path);
+  CHECK(reader.Run("SELECT x FROM t") == "one");
+  Change wrong = f.primary->Run(
+      "WITH RECURSIVE c(i) AS (SELECT 2 UNION ALL SELECT i+1 FROM c WHERE i<3000)"
+      "INSERT INTO t SELECT i, randomblob(4000) FROM c");
+  REQUIRE(wrong.payload.size() > (8 << 20));
+  wrong.entry.digest_after ^= 1;
+  CHECK(absl::IsDataLoss(f.Try(wrong).status()));
+  CHECK(reader.Run("SELECT count(*) FROM t").rfind("error 5", 0) == 0);
+  CHECK(absl::IsFailedPrecondition(f.replica->Close()));
+  REQUIRE(f.replica->InstallCopy(f.primary->position(), f.WriteImage()).ok());
+  CHECK(reader.Run("SELECT count(*) FROM t") == "3000");
+  CHECK_FALSE(std::filesystem::exists(f.directory / "copy.db"));
+  f.ApplySql("DELETE FROM t WHERE id%2=0");
+  f.CheckSame();
+}
+
+TEST_CASE("an unmoved change counter does not leave readers with old caches (A4)") {
+  // locking_mode=EXCLUSIVE on the primary leaves the counter alone after its first commit.
+  ReplicaFixture f(Setup(4096) + "; PRAGMA locking_mode=EXCLUSIVE");
+  f.ApplySql("CREATE TABLE t(x); INSERT INTO t VALUES(1)");
+  SqliteProcess reader(f.path);
+  CHECK(reader.Run("SELECT * FROM t") == "1");
+  for (int i = 2; i < 10; ++i) {
+    f.ApplySql("UPDATE t SET x=" + std::to_string(i));
+    REQUIRE(reader.Run("SELECT * FROM t") == std::to_string(i));
+  }
+  CHECK(f.replica->status().uses_wal);
+  CHECK_FALSE(f.replica->status().wal_mode);
+  f.primary->Exec("PRAGMA locking_mode=NORMAL");
+  f.primary->Exec("SELECT * FROM t");
+  reader.Quit();
+  f.ApplySql("INSERT INTO t VALUES(100)");
+  f.ApplySql("INSERT INTO t VALUES(101)");
+  CHECK_FALSE(f.replica->status().uses_wal);
+  CHECK_FALSE(std::filesystem::exists(f.path + "-wal"));
+  f.CheckSame();
+}
+
+TEST_CASE("redo repairs a file that a crash left between two states (A4, L5)") {
+  const std::string mode = GENERATE("DELETE", "WAL");
+  ReplicaFixture f("PRAGMA journal_mode=" + mode);
+  f.ApplySql(kAccounts);
+  std::mt19937 random(22);
+  f.ApplySql(Transfer(random));
+  const DatabasePosition start = f.replica->position();
+  std::vector<Change> changes;
+  for (int i = 0; i < 30; ++i) changes.push_back(f.primary->Run(Transfer(random)));
+  changes.push_back(f.primary->Run("DELETE FROM account WHERE id>150; VACUUM"));
+  changes.push_back(f.primary->Run("INSERT INTO account SELECT id+1000, 5, pad FROM account"));
+  for (const Change& change : changes) f.Apply(change);
+  // The files are at the end; the position that was recorded is the start.
+  f.OpenReplica(start);
+  for (const Change& change : changes) {
+    ViewSource payload(change.payload);
+    const auto outcome = f.replica->Redo(change.entry, payload);
+    REQUIRE(outcome.ok());
+    REQUIRE(outcome->kind == ApplyOutcome::Kind::kApplied);
+  }
+  f.CheckSame();
+}
+
+}  // namespace echofs::fs
