@@ -22,8 +22,9 @@ constexpr std::uint32_t kLookupInterval = 128;  // writes of one client
 constexpr std::uint32_t kReleaseAfter = 64;
 // Waiting for a CPU, per request, that is more than a switch from the client on the same CPU.
 constexpr absl::Duration kRunDelayMax = absl::Microseconds(25);
-constexpr absl::Duration kBackoffMin = absl::Milliseconds(100);
-constexpr absl::Duration kBackoffMax = absl::Seconds(10);
+// How long a thread that starved is an ordinary one before it tries again.
+constexpr absl::Duration kPauseMin = absl::Seconds(1);
+constexpr absl::Duration kPauseMax = absl::Minutes(1);
 constexpr int kCpuField = 39;  // of /proc/TID/stat, counted from 1
 
 bool SetPolicy(int policy) {
@@ -72,19 +73,17 @@ bool StarvationMeter::MayBeIdle(absl::Duration run_delay, std::uint32_t requests
   const absl::Duration waited = run_delay - last_run_delay_;
   last_run_delay_ = run_delay;
   if (!idle_) {
-    if (now < retry_) return false;
+    if (now < since_ + pause_) return false;
     idle_ = true;
-    proven_ = false;
+    since_ = now;
     return true;
   }
-  if (waited <= kRunDelayMax * std::max<std::uint32_t>(requests, 1)) {
-    proven_ = true;
-    backoff_ /= 2;
-    return true;
-  }
-  backoff_ = std::clamp(backoff_ * 2, kBackoffMin, kBackoffMax);
-  retry_ = now + backoff_;
+  if (waited <= kRunDelayMax * std::max<std::uint32_t>(requests, 1)) return true;
+  // Only a long good time makes up for the last bad one.
+  const bool was_good = now - since_ > std::max(pause_, kPauseMin);
+  pause_ = was_good ? kPauseMin : std::clamp(pause_ * 2, kPauseMin, kPauseMax);
   idle_ = false;
+  since_ = now;
   return false;
 }
 
@@ -111,7 +110,7 @@ void ThreadPlacement::OnRequest(const void* request, std::size_t size) {
     const auto client = static_cast<pid_t>(header->pid);
     if (client > 0 && (client != client_ || ++writes_ >= kLookupInterval)) Follow(client);
   }
-  if (cpu_ >= 0 && schedstat_ >= 0 && ++unchecked_ >= meter_.interval()) CheckStarvation();
+  if (cpu_ >= 0 && schedstat_ >= 0 && ++unchecked_ >= StarvationMeter::kInterval) CheckStarvation();
 }
 
 void ThreadPlacement::Follow(pid_t client) {

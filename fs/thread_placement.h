@@ -39,17 +39,14 @@ class StarvationMeter {
   // `run_delay`: time that the thread has waited for a CPU in its life; `requests` since the last call.
   // True when it may be SCHED_IDLE from now on.
   bool MayBeIdle(absl::Duration run_delay, std::uint32_t requests, absl::Time now);
-  // Requests after which to ask again: few while it is not known how a busy CPU treats the thread.
-  std::uint32_t interval() const { return proven_ ? kInterval : kProbeInterval; }
+  // Requests after which to ask again: few, since each of them may take a starving thread milliseconds.
+  static constexpr std::uint32_t kInterval = 8;
 
  private:
-  static constexpr std::uint32_t kInterval = 32;
-  static constexpr std::uint32_t kProbeInterval = 4;
   absl::Duration last_run_delay_;
-  absl::Time retry_ = absl::InfinitePast();
-  absl::Duration backoff_ = absl::ZeroDuration();
   bool idle_ = true;
-  bool proven_ = false;
+  absl::Time since_ = absl::InfinitePast();  // idle_ is what it is
+  absl::Duration pause_;                     // the last one
 };
 
 // Of one thread, made and used in it.

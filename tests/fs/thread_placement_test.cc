@@ -48,7 +48,7 @@ TEST_CASE("a thread that gets the CPU at once stays SCHED_IDLE") {
   absl::Time now = absl::UnixEpoch();
   absl::Duration run_delay;
   for (int i = 0; i < 100; ++i) {
-    const std::uint32_t requests = meter.interval();
+    const std::uint32_t requests = StarvationMeter::kInterval;
     run_delay += kQuick * requests;
     now += absl::Milliseconds(1);
     CHECK(meter.MayBeIdle(run_delay, requests, now));
@@ -61,17 +61,33 @@ TEST_CASE("a thread that starves is an ordinary one, and tries again ever more s
   absl::Duration run_delay;
   absl::Duration last_pause;
   for (int i = 0; i < 6; ++i) {
-    run_delay += kStarved * meter.interval();
-    REQUIRE_FALSE(meter.MayBeIdle(run_delay, meter.interval(), now));
+    run_delay += kStarved;
+    REQUIRE_FALSE(meter.MayBeIdle(run_delay, StarvationMeter::kInterval, now));
     const absl::Time begin = now;
     while (!meter.MayBeIdle(run_delay, 1, now)) {
       now += absl::Milliseconds(1);
-      REQUIRE(now - begin < absl::Minutes(1));
+      REQUIRE(now - begin < absl::Minutes(2));
     }
     CHECK(now - begin > last_pause);
     last_pause = now - begin;
-    CHECK(meter.interval() < 10);  // to find out soon
   }
+}
+
+TEST_CASE("after a long good time, a thread that starves tries again soon") {
+  StarvationMeter meter;
+  absl::Time now = absl::UnixEpoch();
+  absl::Duration run_delay;
+  const auto starve = [&] {
+    run_delay += kStarved;
+    REQUIRE_FALSE(meter.MayBeIdle(run_delay, StarvationMeter::kInterval, now));
+    const absl::Time begin = now;
+    while (!meter.MayBeIdle(run_delay, 1, now)) now += absl::Milliseconds(10);
+    return now - begin;
+  };
+  const absl::Duration first = starve();
+  CHECK(starve() > first);
+  now += absl::Minutes(10);
+  CHECK(starve() == first);
 }
 
 }  // namespace
