@@ -318,6 +318,8 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
       return touched ? Stop(written) : written;
     }
     SetPosition(target.position);
+    absl::MutexLock lock(&mutex_);
+    status_.wal_mode = page_one.wal_mode;
   }
   if (page_one.wal_mode || (changes && !page_one.counter_moved)) {
     int pid = 0;
