@@ -60,11 +60,12 @@ absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry, bool verify) c
 
 absl::StatusOr<ApplyOutcome> ReplicaDatabase::ApplyEntry(const LogEntry& entry, ByteSource& payload,
                                                          bool verify) {
-  ECHOFS_RETURN_IF_ERROR(CheckFollows(entry, verify));
-  if (entry.kind == EntryKind::kDrop) {
+  if (entry.kind == EntryKind::kDrop && !closed_) {
+    // Whatever state the database is in: also one that has stopped goes.
     ECHOFS_RETURN_IF_ERROR(Drop(entry));
     return ApplyOutcome{};
   }
+  ECHOFS_RETURN_IF_ERROR(CheckFollows(entry, verify));
   if (entry.kind != EntryKind::kChangeSet || !IsValidPageSize(entry.page_size)) {
     return absl::InvalidArgumentError(
         fmt::format("log entry {} is not a change set", entry.index.value));

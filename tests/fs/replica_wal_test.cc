@@ -258,6 +258,17 @@ TEST_CASE("a wrong digest is refused and nothing of it is visible (A6)") {
   f.CheckSame();
 }
 
+TEST_CASE("a database that has stopped can be deleted and made again") {
+  ReplicaFixture f(Setup(4096));
+  f.ApplySql("CREATE TABLE t(x)");
+  Change wrong = f.primary->Run("INSERT INTO t VALUES(1)");
+  wrong.entry.digest_after ^= 1;
+  CHECK(absl::IsDataLoss(f.Try(wrong).status()));
+  REQUIRE(f.Try(f.primary->Drop()).ok());
+  CHECK(f.replica->status().stopped.ok());
+  CHECK_FALSE(std::filesystem::exists(f.path));
+}
+
 TEST_CASE("a damaged or foreign change set changes nothing") {
   ReplicaFixture f(Setup(512));
   f.ApplySql(kAccounts);
