@@ -1,4 +1,4 @@
-// Page sources over SQLite's files, for commits.
+// Page sources over SQLite's files, and what else a commit takes from them.
 #pragma once
 
 #include <utility>
@@ -8,10 +8,14 @@
 #include "fs/wal_capture.h"
 #include "replication/change_set.h"
 #include "replication/digest.h"
+#include "replication/log_entry.h"
 #include "replication/status_macros.h"
 #include "replication/storage.h"
 
 namespace echofs::fs {
+
+// Owner and permission bits of an open file; the defaults when they cannot be told.
+FileAttributes AttributesOf(const File& file);
 
 // Pages of a database file; what lies beyond its end is zeros.
 class FilePages final : public PageSource {

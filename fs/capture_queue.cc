@@ -2,12 +2,16 @@
 
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace echofs::fs {
 namespace {
 
 constexpr absl::Duration kRetryInterval = absl::Milliseconds(200);
+// Work begins at once after a rest, and in steps of this length in a stream of commits: then a commit does
+// not wake the thread, which would cost its writer more than the write.
+constexpr absl::Duration kStep = absl::Microseconds(300);
 
 }  // namespace
 
@@ -40,11 +44,13 @@ void CaptureQueue::Run() {
       batch.swap(ready_);
     }
     for (auto& capture : std::exchange(failed_, {})) batch.push_back(std::move(capture));
+    const absl::Time begin = absl::Now();
     for (const auto& capture : batch) {
       while (capture->LogPending()) {
       }
       if (capture->HasPending()) failed_.push_back(capture);
     }
+    absl::SleepFor(begin + kStep - absl::Now());
   }
 }
 

@@ -51,6 +51,9 @@ namespace echofs::fs {
 
 using sqlite::FileRole;
 
+// Captured commits of one database that may wait for the log; then its writers wait too.
+inline constexpr std::size_t kPendingCommitsMax = 4096;
+
 // What a capture needs from the node; outlives it.
 struct CaptureContext {
   ChangeLog* log = nullptr;
@@ -113,7 +116,8 @@ class DatabaseCapture {
   absl::StatusOr<PageRun> ReadPages(PageNumber first, std::uint32_t count);
 
  private:
-  absl::Status WriteMain(std::uint64_t offset, ByteView bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status WriteMain(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status WriteWal(std::uint64_t offset, ByteView bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status WriteJournal(std::uint64_t offset, ByteView bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);

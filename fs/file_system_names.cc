@@ -236,7 +236,8 @@ absl::Status FileSystem::ReadDirectory(InodeNumber number, std::uint64_t offset,
     errno = 0;
     const dirent* const found = readdir(directory.get());
     if (found == nullptr) return errno == 0 ? absl::OkStatus() : LastError(path);
-    const DirectoryEntry entry{found->d_name, found->d_ino, DTTOIF(found->d_type),
+    const DirectoryEntry entry{found->d_name, found->d_ino,
+                               static_cast<mode_t>(DTTOIF(found->d_type)),
                                static_cast<std::uint64_t>(found->d_off)};
     if (!emit(entry)) return absl::OkStatus();
   }

@@ -205,6 +205,7 @@ absl::Status FollowSession::SendLog(LogIndex next) {
   };
 
   absl::Time heartbeat = absl::InfinitePast();
+  absl::Time sent = absl::InfinitePast();  // when the end of the log was last reached and sent
   while (!stopping_->load() && !stream_->cancelled() && !window_.closed()) {
     const absl::Time now = absl::Now();
     if (now >= heartbeat) {
@@ -213,8 +214,10 @@ absl::Status FollowSession::SendLog(LogIndex next) {
     }
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
     if (!entry) {
+      if (!out.empty()) sent = now;
       if (!flush()) return ReplicaGone();
       log_->WaitForIndex(next, std::min(heartbeat, now + kStopCheckInterval));
+      absl::SleepFor(sent + kSendInterval - absl::Now());
       continue;
     }
     while (!window_.WaitForRoom(entry->RecordSize() + out.data().size(), absl::InfinitePast())) {

@@ -65,6 +65,11 @@ inline constexpr absl::Duration kCopyRetryDelayMax = absl::Seconds(10);
 // A source that cannot read pages for so long (one transaction in the way all the time) gives up.
 inline constexpr absl::Duration kCopyUnavailableMax = absl::Seconds(60);
 inline constexpr absl::Duration kCopyProgressInterval = absl::Seconds(5);
+// Replication is asynchronous, so in a stream of commits messages and syncs are for several of them at once;
+// after a rest the first one goes at once. Between two messages with records to one replica:
+inline constexpr absl::Duration kSendInterval = absl::Microseconds(500);
+// Between two syncs of a replica's log:
+inline constexpr absl::Duration kReplicaSyncInterval = absl::Milliseconds(10);
 // Acknowledgements that bring nothing but a new applied index wait so long for company.
 inline constexpr absl::Duration kAppliedAckDelay = absl::Milliseconds(10);
 inline constexpr absl::Duration kMaintenanceTick = absl::Seconds(1);

@@ -183,6 +183,8 @@ bool ReplicaStream::WaitForWork() {
                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return closing_ || received_; };
     mutex_.AwaitWithTimeout(absl::Condition(&urgent), kAppliedAckDelay);
   }
+  // What comes meanwhile is in the same sync.
+  mutex_.AwaitWithDeadline(absl::Condition(&closing_), last_sync_ + kReplicaSyncInterval);
   received_ = false;
   applied_ = false;
   return !closing_;
@@ -191,6 +193,7 @@ bool ReplicaStream::WaitForWork() {
 absl::Status ReplicaStream::SyncAndAcknowledge() {
   const LogIndex last = log_->last_index();
   if (last != synced_) {
+    last_sync_ = absl::Now();
     ECHOFS_RETURN_IF_ERROR(log_->Sync(last));
     synced_ = last;
   }

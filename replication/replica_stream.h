@@ -70,6 +70,7 @@ class ReplicaStream {
 
   // Of the acknowledging thread.
   LogIndex synced_;
+  absl::Time last_sync_ = absl::InfinitePast();  // its begin
   LogIndex acked_synced_;
   LogIndex acked_applied_;
   bool acked_once_ = false;

@@ -1,0 +1,179 @@
+// The rollback journal side of DatabaseCapture, and databases that are recorded whole.
+#include "fs/database_capture.h"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "fs/capture_pages.h"
+#include "replication/digest.h"
+#include "replication/status_macros.h"
+
+namespace echofs::fs {
+namespace {
+
+std::vector<PageNumber> AllPages(std::uint32_t page_count, std::uint32_t page_size) {
+  std::vector<PageNumber> numbers;
+  numbers.reserve(page_count);
+  for (PageNumber page = 1; page <= page_count; ++page) {
+    if (page != LockPage(page_size)) numbers.push_back(page);
+  }
+  return numbers;
+}
+
+}  // namespace
+
+absl::Status DatabaseCapture::RememberPages(PageNumber first, PageNumber last) {
+  std::vector<std::uint8_t> page(position_.page_size);
+  for (PageNumber number = first; number <= last; ++number) {
+    if (number == LockPage(position_.page_size) || dirty_.contains(number)) continue;
+    std::uint64_t hash = 0;
+    if (number <= position_.page_count) {
+      ECHOFS_RETURN_IF_ERROR(
+          ReadZeroFilled(*main_, std::uint64_t{number - 1} * position_.page_size, page));
+      hash = PageHash(number, page);
+    }
+    dirty_.emplace(number, hash);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseCapture::WriteJournal(std::uint64_t offset, ByteView bytes) {
+  const bool ends =
+      journal_valid_ && offset == 0 && bytes.size() >= 8 && !sqlite::HasJournalMagic(bytes);
+  if (ends) ECHOFS_RETURN_IF_ERROR(EndTransaction());
+  ECHOFS_RETURN_IF_ERROR(journal_->WriteAt(offset, bytes));
+  if (ends) ForgetTransaction();
+  if (offset < 8) {
+    std::array<std::uint8_t, 8> magic{};
+    ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*journal_, 0, magic));
+    journal_valid_ = sqlite::HasJournalMagic(magic);
+  }
+  return absl::OkStatus();
+}
+
+void DatabaseCapture::ForgetTransaction() {
+  dirty_.clear();
+  journal_valid_ = false;
+  application_syncs_ = false;
+}
+
+// C4: the log entry is written, and synced if the application syncs, before the journal goes.
+absl::Status DatabaseCapture::EndTransaction() {
+  if (!is_database_) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
+  absl::MutexLock logged(&logged_);
+  if (NeverCommitted()) {
+    if (!header.ok()) return absl::OkStatus();  // the creation was rolled back
+    ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
+  } else {
+    if (!header.ok()) return header.status();
+    const bool size_changed =
+        header->page_count != position_.page_count || header->page_size != position_.page_size;
+    if (dirty_.empty() && !size_changed) return absl::OkStatus();
+    ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
+  }
+  wal_mode_ = header->wal_mode;
+  if (application_syncs_) return context_.log->Sync(position_.index);
+  return absl::OkStatus();
+}
+
+// Appends what differs between the main file and the position. The candidates are the dirty pages and those
+// that the database has grown by; all pages when the page size is new.
+absl::Status DatabaseCapture::RecordMainFile(bool whole) {
+  ECHOFS_ASSIGN_OR_RETURN(const sqlite::DatabaseHeader header, ReadMainHeader());
+  std::vector<PageNumber> numbers;
+  if (whole || NeverCommitted() || header.page_size != position_.page_size) {
+    numbers = AllPages(header.page_count, header.page_size);
+  } else {
+    for (const auto& [number, hash] : dirty_) {
+      if (number <= header.page_count && number <= position_.page_count) numbers.push_back(number);
+    }
+    std::sort(numbers.begin(), numbers.end());
+    for (PageNumber page = position_.page_count + 1; page <= header.page_count; ++page) {
+      if (page != LockPage(header.page_size)) numbers.push_back(page);
+    }
+  }
+  FilePages pages(main_.get(), header.page_size, numbers);
+  CommitDraft draft;
+  draft.page_size = header.page_size;
+  draft.page_count = header.page_count;
+  draft.attributes = AttributesOf(*main_);
+  draft.replaces_all = whole;
+  draft.pages = &pages;
+  draft.old_hash = [this](PageNumber page)
+                       ABSL_NO_THREAD_SAFETY_ANALYSIS -> absl::StatusOr<std::uint64_t> {
+    const auto it = dirty_.find(page);
+    if (it != dirty_.end()) return it->second;
+    return OldHash(page);  // cut off without having been written: still there
+  };
+  ECHOFS_ASSIGN_OR_RETURN(std::optional<RecordedCommit> recorded,
+                          RecordCommit(*context_.log, context_.term(), position_, draft));
+  if (!recorded) return absl::OkStatus();
+  position_ = std::move(recorded->position);
+  // Should the journal's operation fail now, the transaction goes on from here.
+  for (std::size_t i = 0; i < numbers.size(); ++i) dirty_[numbers[i]] = recorded->page_hashes[i];
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseCapture::TakeJournal(const JournalContent& content) {
+  absl::MutexLock files(&files_);
+  {
+    absl::MutexLock logged(&logged_);
+    std::vector<std::uint8_t> page(content.page_size);
+    for (const auto& [number, offset] : content.pages) {
+      ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*journal_, offset, page));
+      dirty_[number] = PageHash(number, page);
+    }
+  }
+  application_syncs_ = true;
+  ECHOFS_RETURN_IF_ERROR(EndTransaction());
+  ForgetTransaction();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::uint64_t> DatabaseCapture::ScanDigest() {
+  constexpr std::uint32_t kPagesAtOnce = 64;
+  std::uint64_t digest = 0;
+  for (PageNumber first = 1;; first += kPagesAtOnce) {
+    ECHOFS_ASSIGN_OR_RETURN(const PageRun run, ReadPages(first, kPagesAtOnce));
+    if (run.pages.empty()) return digest;
+    const std::uint32_t page_size = run.position.page_size;
+    for (std::size_t i = 0; i * page_size < run.pages.size(); ++i) {
+      const auto number = static_cast<PageNumber>(first + i);
+      if (number == LockPage(page_size)) continue;
+      digest += PageHash(number, ByteView(run.pages).subspan(i * page_size, page_size));
+    }
+  }
+}
+
+absl::Status DatabaseCapture::RecordWhole() {
+  absl::MutexLock files(&files_);
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::MutexLock logged(&logged_);
+  ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/true));
+  dirty_.clear();
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseCapture::LastWriterClosed() {
+  absl::MutexLock files(&files_);
+  if (!is_database_ || journal_valid_) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
+  absl::MutexLock logged(&logged_);
+  if (!NeverCommitted() || !header.ok() || header->page_count == 0) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, main_->Size());
+  if (size < std::uint64_t{header->page_count} * header->page_size) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
+  dirty_.clear();
+  wal_mode_ = header->wal_mode;
+  return absl::OkStatus();
+}
+
+}  // namespace echofs::fs
