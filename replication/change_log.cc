@@ -1,10 +1,8 @@
 #include "replication/change_log.h"
 
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "replication/change_log_impl.h"

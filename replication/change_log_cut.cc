@@ -64,17 +64,23 @@ absl::Status ChangeLogImpl::TruncateLocked(LogIndex index) {
   const std::shared_ptr<File> kept_file = next.file;
   const LogIndex kept_base = slot.segment->base();
   Adopt(std::move(next));
-  absl::Status status = RemoveSegments(options_.storage, directory_, kept_base.Next());
-  if (status.ok()) status = kept_file->Truncate(state.offset);
-  if (status.ok()) {
-    const std::uint64_t begin = std::min(rewrite_from, state.offset);
-    status = begin == 0
-                 ? kept_file->Sync()
-                 : RewriteAndSync(options_.storage, kept_file.get(), path, begin, state.offset);
+  if (absl::Status status = RemoveSegments(options_.storage, directory_, kept_base.Next());
+      !status.ok()) {
+    return Break(std::move(status));
   }
-  if (!status.ok()) return Break(std::move(status));
+  if (absl::Status status = CutFile(kept_file.get(), path, rewrite_from, state.offset);
+      !status.ok()) {
+    return Break(std::move(status));
+  }
   AdoptSynced();
   return absl::OkStatus();
+}
+
+absl::Status ChangeLogImpl::CutFile(File* file, const std::string& path, std::uint64_t rewrite_from,
+                                    std::uint64_t end) {
+  ECHOFS_RETURN_IF_ERROR(file->Truncate(end));
+  if (rewrite_from == 0 || rewrite_from >= end) return file->Sync();
+  return RewriteAndSync(options_.storage, file, path, rewrite_from, end);
 }
 
 absl::Status ChangeLogImpl::Reset(LogIndex base, Term base_term,

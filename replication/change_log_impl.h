@@ -149,6 +149,10 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
 
   // For the holder of the cut, write and sync locks.
   absl::Status TruncateLocked(LogIndex index) ABSL_LOCKS_EXCLUDED(mu_);
+  // Cuts a segment's file at `end` and makes it durable; what a failed sync may have left unwritten
+  // begins at `rewrite_from`, 0 when there is nothing.
+  absl::Status CutFile(File* file, const std::string& path, std::uint64_t rewrite_from,
+                       std::uint64_t end);
   absl::Status ResetLocked(const SegmentHeader& header, LogCatalog catalog)
       ABSL_LOCKS_EXCLUDED(mu_);
   void Adopt(CutState state) ABSL_LOCKS_EXCLUDED(mu_);

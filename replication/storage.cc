@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <string>

@@ -62,6 +62,8 @@ bool Play(const std::string& directory, FaultyStorage* storage, Run* run) {
   if (!AppendTo(log, 3, 1, run) || !SyncAll(log, run)) return false;
   if (!AppendTo(log, 9, 1, run) || !SyncAll(log, run)) return false;
   if (!AppendTo(log, 4, 1, run)) return false;
+  // The watermark is on disk now, and must not be there when the entries that it tells of are gone.
+  storage->WriteBack();
   // Across segments.
   run->synced = 6;
   if (!log.TruncateAfter({6}).ok()) return false;
@@ -71,6 +73,7 @@ bool Play(const std::string& directory, FaultyStorage* storage, Run* run) {
   run->first_max = log.last_index().value - 1;
   if (!log.Retain({run->first_max}).ok()) return false;
   if (!AppendTo(log, 2, 2, run)) return false;
+  storage->WriteBack();
   run->reset = true;
   DatabasePosition position;
   position.name = kDb;

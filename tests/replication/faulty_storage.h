@@ -66,6 +66,12 @@ class FaultyStorage final : public Storage {
     return counted_;
   }
 
+  // What the kernel does every few seconds: the content of all files reaches the disk, unasked.
+  void WriteBack() ABSL_LOCKS_EXCLUDED(mu_) {
+    absl::MutexLock lock(&mu_);
+    for (const auto& [path, node] : live_) node->synced = ReadWhole(path);
+  }
+
   // Puts the files into the state of a disk after a power loss, and heals. Without a seed nothing
   // is there that was not synced; with one, each sector of 512 bytes and each change of a directory
   // that was not synced is there or not by chance. Files that were open are of no use afterwards.
