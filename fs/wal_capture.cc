@@ -137,9 +137,12 @@ void WalCapture::ForgetAfter(std::uint32_t frame) {
   open_checksums_.resize(frame - captured_);
 }
 
+bool WalCapture::KeepsCaptured(std::uint64_t size) const {
+  return header_ && size >= sqlite::FrameOffset(captured_ + 1, header_->page_size);
+}
+
 void WalCapture::OnTruncate(std::uint64_t size) {
-  if (size >= sqlite::kWalHeaderSize && header_ &&
-      size >= sqlite::FrameOffset(captured_ + 1, header_->page_size)) {
+  if (KeepsCaptured(size)) {
     const auto frames = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
     written_ = std::min(written_, frames);
     ForgetAfter(std::max(captured_, std::min(verified_, frames)));
