@@ -104,8 +104,8 @@ std::vector<std::string> DaemonStatus::LocalFiles() {
   return {};
 }
 
-absl::Status DaemonStatus::ChangeSets(
-    const std::string& database, const std::function<bool(const ChangeSetSummary&)>& visit) {
+absl::Status DaemonStatus::ChangeSets(const std::string& database,
+                                      const std::function<bool(const ChangeSetSummary&)>& visit) {
   ECHOFS_RETURN_IF_ERROR(log_->Position(database).status());
   const std::unique_ptr<LogReader> reader = log_->Read(log_->first_index());
   while (true) {
