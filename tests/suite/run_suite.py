@@ -240,6 +240,8 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
+    # So that nodes are stopped and the counts so far are printed when somebody ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if os.geteuid() != 0:
         sys.exit("run_suite.py must be started by root, to mount for other users")
     os.makedirs(options.logs, exist_ok=True)
