@@ -148,8 +148,8 @@ absl::Status Daemon::Start() {
   ECHOFS_RETURN_IF_ERROR(StartMount());
   if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(StartNode());
   status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
-  ECHOFS_ASSIGN_OR_RETURN(admin_, AdminServer::Start(AdminSocketPath(directory_->path()),
-                                                     status_.get()));
+  ECHOFS_ASSIGN_OR_RETURN(admin_,
+                          AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));
   context_.ReportReady();
   spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,
                NodeRoleName(node_->role()), context_.mount_point, directory_->path());

@@ -13,20 +13,6 @@
 namespace echofs::cmd {
 namespace {
 
-const char* StateName(DatabaseState state) {
-  switch (state) {
-    case DatabaseState::kOk:
-      return "ok";
-    case DatabaseState::kCopying:
-      return "copying";
-    case DatabaseState::kBlocked:
-      return "blocked";
-    case DatabaseState::kStopped:
-      return "stopped";
-  }
-  return "";
-}
-
 DatabaseInfo InfoOf(const fs::DatabaseState& state) {
   DatabaseInfo info;
   info.name = state.position.name;
@@ -41,7 +27,7 @@ DatabaseInfo InfoOf(const fs::DatabaseState& state) {
 }
 
 void Overlay(const DatabaseApplyStatus& status, DatabaseInfo* info) {
-  info->state = StateName(status.state);
+  info->state = DatabaseStateName(status.state);
   info->detail = status.detail;
   info->blocked_by_pid = status.blocked_by_pid;
   info->copy_pages_done = status.copy_pages_done;
@@ -104,8 +90,8 @@ std::vector<std::string> DaemonStatus::LocalFiles() {
   return {};
 }
 
-absl::Status DaemonStatus::ChangeSets(
-    const std::string& database, const std::function<bool(const ChangeSetSummary&)>& visit) {
+absl::Status DaemonStatus::ChangeSets(const std::string& database,
+                                      const std::function<bool(const ChangeSetSummary&)>& visit) {
   ECHOFS_RETURN_IF_ERROR(log_->Position(database).status());
   const std::unique_ptr<LogReader> reader = log_->Read(log_->first_index());
   while (true) {

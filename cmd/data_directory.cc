@@ -27,9 +27,10 @@ absl::Status Lock(int descriptor, const std::string& path) {
   while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return StatusFromErrno(errno, path + "/lock");
     if (absl::Now() >= deadline) {
-      return absl::FailedPreconditionError(fmt::format(
-          "the data directory {} is in use by another echofs; stop that one, or choose another --data-dir",
-          path));
+      return absl::FailedPreconditionError(
+          fmt::format("the data directory {} is in use by another echofs; stop that one, or choose "
+                      "another --data-dir",
+                      path));
     }
     absl::SleepFor(kLockPollInterval);
   }

@@ -29,9 +29,11 @@ SlotBytes HeaderBytes() {
 
 absl::Status CheckHeader(const std::string& path, const SlotBytes& bytes) {
   if (std::memcmp(bytes.data(), kMagic, 8) != 0) {
-    return absl::DataLossError(fmt::format(
-        "{} is damaged: wrong magic at offset 0. Remove it: the databases are then copied again from the "
-        "primary", path));
+    return absl::DataLossError(
+        fmt::format("{} is damaged: wrong magic at offset 0. Remove it: the databases are then "
+                    "copied again from the "
+                    "primary",
+                    path));
   }
   if (LoadBe32(bytes.data() + 8) > kFormatVersion) {
     return absl::FailedPreconditionError(
@@ -66,8 +68,7 @@ absl::StatusOr<std::unique_ptr<AppliedPositions>> AppliedPositions::Open(Storage
   absl::MutexLock lock(&positions->mutex_);
   positions->slot_count_ = static_cast<std::uint32_t>(size / kSlotSize - 1);
   for (std::uint32_t number = 0; number < positions->slot_count_; ++number) {
-    ECHOFS_RETURN_IF_ERROR(
-        ReadZeroFilled(*positions->file_, (number + 1ull) * kSlotSize, bytes));
+    ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*positions->file_, (number + 1ull) * kSlotSize, bytes));
     if (LoadBe64(bytes.data() + 40) != Checksum(bytes)) {
       positions->free_.push_back(number);
       continue;

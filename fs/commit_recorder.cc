@@ -45,8 +45,8 @@ class PageReader {
 
 // What the hashes say about a draft.
 struct Difference {
-  std::vector<std::uint64_t> hashes;       // of all candidates
-  std::vector<std::size_t> changed;        // candidates whose content is new
+  std::vector<std::uint64_t> hashes;  // of all candidates
+  std::vector<std::size_t> changed;   // candidates whose content is new
   std::uint64_t digest_after = 0;
 };
 
@@ -117,8 +117,9 @@ ChangeSetHeader MakeHeader(const LogEntry& entry) {
   return header;
 }
 
-absl::StatusOr<LogIndex> AppendEntry(ChangeLog& log, const LogEntry& entry, const CommitDraft& draft,
-                                     const Difference& difference, PageReader& reader) {
+absl::StatusOr<LogIndex> AppendEntry(ChangeLog& log, const LogEntry& entry,
+                                     const CommitDraft& draft, const Difference& difference,
+                                     PageReader& reader) {
   const ChangeSetHeader header = MakeHeader(entry);
   if (reader.in_memory()) {
     std::vector<std::uint8_t> payload;
@@ -136,16 +137,15 @@ absl::StatusOr<LogIndex> AppendEntry(ChangeLog& log, const LogEntry& entry, cons
 absl::StatusOr<std::optional<RecordedCommit>> RecordCommit(ChangeLog& log, Term term,
                                                            const DatabasePosition& before,
                                                            const CommitDraft& draft) {
-  const bool replaces_all =
-      draft.replaces_all || before.txid == Txid{} || before.dropped || before.page_size != draft.page_size;
+  const bool replaces_all = draft.replaces_all || before.txid == Txid{} || before.dropped ||
+                            before.page_size != draft.page_size;
   PageReader reader(draft.pages, draft.page_size);
   ECHOFS_ASSIGN_OR_RETURN(Difference difference, Compare(before, replaces_all, draft, reader));
   if (!replaces_all && difference.changed.empty() && draft.page_count == before.page_count) {
     return std::nullopt;
   }
   const LogEntry entry = MakeEntry(term, before, draft, difference.digest_after);
-  ECHOFS_ASSIGN_OR_RETURN(const LogIndex index,
-                          AppendEntry(log, entry, draft, difference, reader));
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex index, AppendEntry(log, entry, draft, difference, reader));
 
   RecordedCommit recorded;
   recorded.page_hashes = std::move(difference.hashes);

@@ -146,6 +146,11 @@ absl::Status DatabaseCapture::WriteMain(std::uint64_t offset, ByteView bytes) {
     return main_->WriteAt(offset, bytes);
   }
   if (wal_mode_) return main_->WriteAt(offset, bytes);  // a checkpoint (C5)
+  // Behind the committed pages is nothing of the database. SQLite makes room there before it has a journal
+  // (SQLITE_FCNTL_SIZE_HINT); what comes to count is taken when a commit grows the database.
+  if (offset >= std::uint64_t{position_.page_count} * position_.page_size) {
+    return main_->WriteAt(offset, bytes);
+  }
   return RefuseUnjournaledWrite();
 }
 
@@ -170,7 +175,7 @@ absl::Status DatabaseCapture::Truncate(FileRole role, std::uint64_t size) {
       return TruncateMain(size);
     case FileRole::kWal: {
       if (!is_database_) return wal_->Truncate(size);
-      ECHOFS_RETURN_IF_ERROR(RestartWal());
+      if (!wal_capture_->KeepsCaptured(size)) ECHOFS_RETURN_IF_ERROR(RestartWal());
       ECHOFS_RETURN_IF_ERROR(wal_->Truncate(size));
       wal_capture_->OnTruncate(size);
       return absl::OkStatus();

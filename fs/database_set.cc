@@ -25,7 +25,8 @@ absl::StatusOr<std::unique_ptr<DatabaseSet>> DatabaseSet::Open(const DatabaseSet
   ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<AppliedPositions> positions,
                           AppliedPositions::Open(options.storage, options.positions_file));
   std::unique_ptr<DatabaseSet> set(new DatabaseSet(options, std::move(positions)));
-  set->captures_ = !options.was_replica;  // what the primary left is taken into its log, whatever comes next
+  set->captures_ =
+      !options.was_replica;  // what the primary left is taken into its log, whatever comes next
   ECHOFS_RETURN_IF_ERROR(options.was_replica ? set->RecoverReplica() : set->RecoverPrimary());
   ECHOFS_RETURN_IF_ERROR(options.read_only ? set->FinishAsReplica() : set->FinishAsPrimary());
   set->captures_ = !options.read_only;
@@ -229,9 +230,8 @@ std::shared_ptr<ReplicaDatabase> DatabaseSet::FindReplica(const std::string& nam
 absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::OpenReplica(
     const std::string& name, const DatabasePosition& position, int* blocked_by_pid) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(name));
-  auto files = std::make_unique<MountReplicaFiles>(
-      MountReplicaFilesOptions{name, options_.root, mount_point_, options_.temporary_directory,
-                               options_.storage, cache_});
+  auto files = std::make_unique<MountReplicaFiles>(MountReplicaFilesOptions{
+      name, options_.root, mount_point_, options_.temporary_directory, options_.storage, cache_});
   ECHOFS_ASSIGN_OR_RETURN(
       std::shared_ptr<ReplicaDatabase> replica,
       ReplicaDatabase::Open(std::move(files), cache_, position, {}, blocked_by_pid));

@@ -27,14 +27,14 @@
 namespace echofs::fs {
 
 struct DatabaseSetOptions {
-  Storage* storage = nullptr;   // not owned
-  ChangeLog* log = nullptr;     // not owned
-  std::string root;             // directory of the backing files
-  std::string positions_file;   // see applied_positions.h
+  Storage* storage = nullptr;       // not owned
+  ChangeLog* log = nullptr;         // not owned
+  std::string root;                 // directory of the backing files
+  std::string positions_file;       // see applied_positions.h
   std::string temporary_directory;  // on the same file system as `root`
-  bool read_only = false;       // this node is a replica
-  bool was_replica = false;     // it was one when it last ran
-  bool machine_crashed = false;  // the machine went down since, without an orderly stop
+  bool read_only = false;           // this node is a replica
+  bool was_replica = false;         // it was one when it last ran
+  bool machine_crashed = false;     // the machine went down since, without an orderly stop
 };
 
 // What status and the list of databases show of one.

@@ -23,8 +23,7 @@ absl::Status DatabaseSet::RecoverPrimary() {
   // Databases that were put there while the node was down, or whose first commit did not get into the log.
   ECHOFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListMainFiles(options_.root));
   for (const std::string& name : names) {
-    if (IsDatabase(name) ||
-        !LooksLikeDatabase(*options_.storage, options_.root + "/" + name)) {
+    if (IsDatabase(name) || !LooksLikeDatabase(*options_.storage, options_.root + "/" + name)) {
       continue;
     }
     DatabasePosition fresh;
@@ -42,8 +41,7 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
   ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
   if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
     // The commit may be in the log already: it was on its way out when the node stopped.
-    ECHOFS_RETURN_IF_ERROR(
-        RedoEntries(Recovery(), name, position.index.Previous(), 1).status());
+    ECHOFS_RETURN_IF_ERROR(RedoEntries(Recovery(), name, position.index.Previous(), 1).status());
   }
   const std::string wal_path = path + std::string(sqlite::kWalSuffix);
   ECHOFS_ASSIGN_OR_RETURN(const bool has_wal, options_.storage->Exists(wal_path));
@@ -70,12 +68,12 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     ECHOFS_RETURN_IF_ERROR(capture.Drain());
   }
   // The wal-index is rebuilt by the first connection; an old one is of no use.
-  const absl::Status removed =
-      options_.storage->Remove(path + std::string(sqlite::kShmSuffix));
+  const absl::Status removed = options_.storage->Remove(path + std::string(sqlite::kShmSuffix));
   if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   if (position.txid == Txid{}) return absl::OkStatus();
   // A rollback restores all pages but those that were free, whose content SQLite does not journal.
-  if (fate == JournalFate::kRolledBack || options_.machine_crashed) return VerifyAfterCrash(*database);
+  if (fate == JournalFate::kRolledBack || options_.machine_crashed)
+    return VerifyAfterCrash(*database);
   return absl::OkStatus();
 }
 
@@ -84,14 +82,15 @@ absl::Status DatabaseSet::VerifyAfterCrash(Database& database) {
   ECHOFS_ASSIGN_OR_RETURN(std::uint64_t digest, capture.ScanDigest());
   if (digest == capture.position().digest) return absl::OkStatus();
   if (options_.machine_crashed && !capture.wal_mode()) {
-    ECHOFS_RETURN_IF_ERROR(RedoEntries(Recovery(), database.name(), LogIndex{},
-                                       std::numeric_limits<int>::max())
-                               .status());
+    ECHOFS_RETURN_IF_ERROR(
+        RedoEntries(Recovery(), database.name(), LogIndex{}, std::numeric_limits<int>::max())
+            .status());
     ECHOFS_ASSIGN_OR_RETURN(digest, capture.ScanDigest());
     if (digest == capture.position().digest) return absl::OkStatus();
   }
   spdlog::warn(
-      "{}: its files are not what the log says (an application that does not sync, or free pages of a "
+      "{}: its files are not what the log says (an application that does not sync, or free pages "
+      "of a "
       "transaction that was undone); all of its pages go into the log as they are",
       database.name());
   return capture.RecordWhole();
@@ -120,8 +119,7 @@ absl::Status DatabaseSet::RecoverReplica() {
 absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& position) {
   const std::string& name = position.name;
   const std::optional<fs::AppliedPosition> applied = positions_->Get(name);
-  ECHOFS_ASSIGN_OR_RETURN(const bool exists,
-                          options_.storage->Exists(options_.root + "/" + name));
+  ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(options_.root + "/" + name));
   if (!applied || !exists) return positions_->Remove(name);
   const LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
   if (from.Next() < options_.log->first_index() && from < position.index) {
@@ -142,10 +140,11 @@ absl::Status DatabaseSet::FinishAsPrimary() {
     if (position.dropped) continue;
     const std::optional<fs::AppliedPosition> applied = positions_->Get(position.name);
     if (!applied || applied->index != position.index) {
-      return absl::FailedPreconditionError(fmt::format(
-          "this node cannot become the primary: it has no complete copy of {}. Start it as a replica of a node "
-          "that has one, and let it finish",
-          position.name));
+      return absl::FailedPreconditionError(
+          fmt::format("this node cannot become the primary: it has no complete copy of {}. Start "
+                      "it as a replica of a node "
+                      "that has one, and let it finish",
+                      position.name));
     }
   }
   return absl::OkStatus();

@@ -123,6 +123,10 @@ class FileSystem {
   std::shared_ptr<Database> DatabaseForPath(const std::string& path, sqlite::FileRole role);
   // The same for a node, remembered there; its file is made known to the capture.
   std::shared_ptr<Database> AttachDatabase(Node& node, const NodeView& view);
+  // The rest of Open, when the open is counted.
+  absl::Status OpenCounted(Node& node, int flags);
+  // The node's view with its backing file, which is opened when it is not.
+  absl::StatusOr<NodeView> ViewWithFile(Node& node);
   absl::StatusOr<std::shared_ptr<File>> OpenBacking(Node& node, const std::string& path);
   absl::Status CheckCreate(const std::string& path, std::string_view name);
   absl::Status CheckMovable(const std::string& path, std::string_view name);

@@ -143,20 +143,35 @@ absl::StatusOr<std::shared_ptr<File>> FileSystem::OpenBacking(Node& node, const 
 absl::Status FileSystem::Open(InodeNumber number, int flags, bool own) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   if (node->control != ControlFile::kNone) {
-    return MayWrite(flags) ? StatusFromErrno(EACCES, "a control file is read-only") : absl::OkStatus();
+    return MayWrite(flags) ? StatusFromErrno(EACCES, "a control file is read-only")
+                           : absl::OkStatus();
   }
-  if (!tree_.View(*node).file) {
-    ECHOFS_RETURN_IF_ERROR(OpenBacking(*node, tree_.Path(*node)).status());
-  }
-  if (own) return absl::OkStatus();
-  AttachDatabase(*node, tree_.View(*node));
-  if ((flags & O_TRUNC) != 0) {
-    AttributeChange change;
-    change.size = 0;
-    ECHOFS_RETURN_IF_ERROR(SetAttributes(number, change).status());
-  }
+  if (own) return ViewWithFile(*node).status();
+  // Counted first: the kernel tells of a close late, and a Release at the same time must not take the file.
   tree_.CountOpen(*node, MayWrite(flags));
-  return absl::OkStatus();
+  absl::Status status = OpenCounted(*node, flags);
+  if (!status.ok()) {
+    tree_.CountClose(*node, MayWrite(flags));
+    tree_.DropUnusedFile(*node);
+  }
+  return status;
+}
+
+absl::Status FileSystem::OpenCounted(Node& node, int flags) {
+  ECHOFS_ASSIGN_OR_RETURN(const NodeView view, ViewWithFile(node));
+  AttachDatabase(node, view);
+  if ((flags & O_TRUNC) == 0) return absl::OkStatus();
+  AttributeChange change;
+  change.size = 0;
+  return SetAttributes(node.number, change).status();
+}
+
+absl::StatusOr<NodeView> FileSystem::ViewWithFile(Node& node) {
+  NodeView view = tree_.View(node);
+  if (!view.file) {
+    ECHOFS_ASSIGN_OR_RETURN(view.file, OpenBacking(node, tree_.Path(node)));
+  }
+  return view;
 }
 
 absl::Status FileSystem::Release(InodeNumber number, int flags, bool own) {
@@ -176,7 +191,7 @@ absl::Status FileSystem::Release(InodeNumber number, int flags, bool own) {
   }
   // Nothing but open descriptors keeps a file open that belongs to no database.
   if (closed.last && (!view.database || !view.database->IsDatabase())) {
-    tree_.SetFile(*node, nullptr);
+    tree_.DropUnusedFile(*node);
   }
   return status;
 }
@@ -189,8 +204,7 @@ absl::StatusOr<std::size_t> FileSystem::Read(InodeNumber number, std::uint64_t o
     if (const auto replica = view.database->replica()) return replica->ReadShm(offset, out);
   }
   if (view.file) return view.file->ReadAt(offset, out);
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<File> file,
-                          OpenBacking(*node, tree_.Path(*node)));
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<File> file, OpenBacking(*node, tree_.Path(*node)));
   return file->ReadAt(offset, out);
 }
 
@@ -236,14 +250,12 @@ absl::Status FileSystem::ChangeMetadata(Node& node, const std::string& path,
 absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
                                                       const AttributeChange& change) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
-  if (node->control != ControlFile::kNone) return StatusFromErrno(EPERM, "a control file is read-only");
+  if (node->control != ControlFile::kNone)
+    return StatusFromErrno(EPERM, "a control file is read-only");
   NodeView view = tree_.View(*node);
   std::shared_ptr<Database> database;
   if (number != tree_.root()->number && (view.file || change.size)) {
-    if (!view.file) {
-      ECHOFS_RETURN_IF_ERROR(OpenBacking(*node, tree_.Path(*node)).status());
-      view = tree_.View(*node);
-    }
+    ECHOFS_ASSIGN_OR_RETURN(view, ViewWithFile(*node));
     database = AttachDatabase(*node, view);
   } else if (number != tree_.root()->number && databases_->read_only()) {
     database = databases_->Find(databases_->MainPath(tree_.Path(*node)));
@@ -257,9 +269,8 @@ absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
                                     : view.file->Truncate(*change.size));
   }
   // A removed file has no path any more; its descriptor has one.
-  const std::string path =
-      view.file ? fmt::format("/proc/self/fd/{}", view.file->Descriptor())
-                : BackingPath(tree_.Path(*node));
+  const std::string path = view.file ? fmt::format("/proc/self/fd/{}", view.file->Descriptor())
+                                     : BackingPath(tree_.Path(*node));
   AttributeChange metadata = change;
   if (view.file) {
     const int descriptor = view.file->Descriptor();
@@ -361,8 +372,8 @@ absl::Status FileSystem::RepairAtFlush(InodeNumber number, pid_t thread) {
   const std::shared_ptr<Database> database = tree_.View(*node).database;
   if (!database) return absl::OkStatus();
   const std::string shm = database->name() + std::string(sqlite::kShmSuffix);
-  return RepairWalIndex({database->capture(), cache_, storage_, BackingPath(shm),
-                         mount_point_ + "/" + shm, thread});
+  return RepairWalIndex(
+      {database->capture(), cache_, storage_, BackingPath(shm), mount_point_ + "/" + shm, thread});
 }
 
 bool FileSystem::WantsFlush(InodeNumber number) {

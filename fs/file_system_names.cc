@@ -68,8 +68,8 @@ void FileSystem::SetOwner(int descriptor, const std::string& path, const Caller&
                           const struct stat& directory) {
   const gid_t gid = (directory.st_mode & S_ISGID) != 0 ? directory.st_gid : caller.gid;
   if (geteuid() != 0) return;  // an ordinary user's mount has one user only
-  const int rc = descriptor >= 0 ? fchown(descriptor, caller.uid, gid)
-                                 : lchown(path.c_str(), caller.uid, gid);
+  const int rc =
+      descriptor >= 0 ? fchown(descriptor, caller.uid, gid) : lchown(path.c_str(), caller.uid, gid);
   if (rc != 0) databases_->LogOnce(fmt::format("cannot set the owner of {}", path));
 }
 

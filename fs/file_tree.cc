@@ -103,6 +103,14 @@ void FileTree::SetFile(Node& node, std::shared_ptr<File> file) {
   node.file = std::move(file);
 }
 
+void FileTree::DropUnusedFile(Node& node) {
+  std::shared_ptr<File> file;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (node.opens == 0) file = std::move(node.file);
+  }  // closed without the lock
+}
+
 void FileTree::SetDatabase(Node& node, std::shared_ptr<Database> database) {
   absl::MutexLock lock(&mutex_);
   node.database = std::move(database);

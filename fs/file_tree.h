@@ -34,9 +34,9 @@ struct Node {
   std::shared_ptr<Node> parent;  // null for the root and for removed nodes
   std::string name;              // last component
   bool removed = false;
-  std::uint64_t lookups = 0;     // references that the kernel holds
-  int opens = 0;                 // open descriptors of applications
-  int writers = 0;               // those of them that may write
+  std::uint64_t lookups = 0;  // references that the kernel holds
+  int opens = 0;              // open descriptors of applications
+  int writers = 0;            // those of them that may write
   std::shared_ptr<File> file;
   std::shared_ptr<Database> database;
 };
@@ -77,6 +77,8 @@ class FileTree {
 
   NodeView View(const Node& node) ABSL_LOCKS_EXCLUDED(mutex_);
   void SetFile(Node& node, std::shared_ptr<File> file) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Closes the backing file unless somebody has opened the node by now.
+  void DropUnusedFile(Node& node) ABSL_LOCKS_EXCLUDED(mutex_);
   void SetDatabase(Node& node, std::shared_ptr<Database> database) ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<Node> Parent(const Node& node) ABSL_LOCKS_EXCLUDED(mutex_);
   void CountOpen(Node& node, bool writer) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -22,9 +22,9 @@ absl::StatusOr<std::string> ReadSuperJournalName(const File& journal, std::uint6
     return std::string();
   }
   std::string name(length, '\0');
-  ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(
-      journal, size - tail.size() - length,
-      MutableByteView(reinterpret_cast<std::uint8_t*>(name.data()), name.size())));
+  ECHOFS_RETURN_IF_ERROR(
+      ReadZeroFilled(journal, size - tail.size() - length,
+                     MutableByteView(reinterpret_cast<std::uint8_t*>(name.data()), name.size())));
   std::uint32_t sum = 0;
   for (const char c : name) sum += static_cast<std::uint32_t>(static_cast<signed char>(c));
   if (sum != checksum) return std::string();

@@ -40,9 +40,8 @@ absl::StatusOr<std::vector<std::uint8_t>> KernelPageCache::Retrieve(InodeNumber 
     cookie = next_cookie_++;
     pending_[cookie];
   }
-  const int rc =
-      fuse_lowlevel_notify_retrieve(session_, inode, size, static_cast<off_t>(offset),
-                                    reinterpret_cast<void*>(cookie));
+  const int rc = fuse_lowlevel_notify_retrieve(session_, inode, size, static_cast<off_t>(offset),
+                                               reinterpret_cast<void*>(cookie));
   absl::MutexLock lock(&mutex_);
   Pending& pending = pending_[cookie];
   if (rc == 0) {
@@ -71,9 +70,8 @@ absl::Status KernelPageCache::InvalidateAttributes(InodeNumber inode) {
 }
 
 absl::Status KernelPageCache::InvalidateEntry(InodeNumber directory, const std::string& name) {
-  return Result(
-      fuse_lowlevel_notify_inval_entry(session_, directory, name.c_str(), name.size()),
-      "invalidating a name in the kernel");
+  return Result(fuse_lowlevel_notify_inval_entry(session_, directory, name.c_str(), name.size()),
+                "invalidating a name in the kernel");
 }
 
 void KernelPageCache::OnRetrieveReply(std::uint64_t cookie, std::vector<std::uint8_t> bytes) {

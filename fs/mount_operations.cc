@@ -12,7 +12,6 @@
 #include <utility>
 #include <vector>
 
-
 namespace echofs::fs {
 namespace {
 
@@ -74,14 +73,13 @@ void Run(fuse_req_t request, bool may_wait, Work work) {
 
 void Init(void*, fuse_conn_info* connection) {
   // Off: locks in the daemon, invalidation by mtime, splices (a copy is cheaper than a pipe).
-  connection->want &= ~static_cast<unsigned>(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
-                                             FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_WRITEBACK_CACHE |
-                                             FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-                                             FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS |
-                                             FUSE_CAP_READDIRPLUS_AUTO);
-  connection->want |= connection->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA |
-                                             FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_PARALLEL_DIROPS |
-                                             FUSE_CAP_ASYNC_READ);
+  connection->want &= ~static_cast<unsigned>(
+      FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_AUTO_INVAL_DATA |
+      FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+      FUSE_CAP_SPLICE_MOVE | FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO);
+  connection->want |=
+      connection->capable & (FUSE_CAP_EXPLICIT_INVAL_DATA | FUSE_CAP_ATOMIC_O_TRUNC |
+                             FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_READ);
   connection->max_write = kReadSizeMax;
   connection->max_background = 64;
   connection->time_gran = 1;
@@ -260,12 +258,12 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
     if (!status.ok()) return ReplyStatus(request, status);
     fuse_reply_write(request, size);
   };
-  if (!files->WriteMayWait(inode, position, size)) return reply(files->Write(inode, position, bytes));
-  Context(request).workers->Post(
-      [files, inode, position, reply,
-       copy = std::vector<std::uint8_t>(bytes.begin(), bytes.end())] {
-        reply(files->Write(inode, position, copy));
-      });
+  if (!files->WriteMayWait(inode, position, size))
+    return reply(files->Write(inode, position, bytes));
+  Context(request).workers->Post([files, inode, position, reply,
+                                  copy = std::vector<std::uint8_t>(bytes.begin(), bytes.end())] {
+    reply(files->Write(inode, position, copy));
+  });
 }
 
 void Flush(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
@@ -315,7 +313,8 @@ void ReleaseDirectory(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
 
 void SyncDirectory(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {
   FileSystem* const files = &Files(request);
-  Run(request, true, [request, files, inode] { ReplyStatus(request, files->SyncDirectory(inode)); });
+  Run(request, true,
+      [request, files, inode] { ReplyStatus(request, files->SyncDirectory(inode)); });
 }
 
 void StatFileSystem(fuse_req_t request, fuse_ino_t) {
@@ -334,8 +333,7 @@ void Allocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_
     fuse_reply_err(request, EOPNOTSUPP);
     return;
   }
-  ReplyStatus(request,
-              Files(request).Allocate(inode, static_cast<std::uint64_t>(offset + length)));
+  ReplyStatus(request, Files(request).Allocate(inode, static_cast<std::uint64_t>(offset + length)));
 }
 
 void RetrieveReply(fuse_req_t request, void* cookie, fuse_ino_t, off_t, fuse_bufvec* buffers) {

@@ -27,7 +27,8 @@ class PageCache {
   // them old or new, never mixed.
   virtual absl::Status Store(InodeNumber inode, std::uint64_t offset, ByteView bytes) = 0;
   // The bytes that the kernel has cached from `offset` on, at most `size`; may be fewer, or none.
-  virtual absl::StatusOr<std::vector<std::uint8_t>> Retrieve(InodeNumber inode, std::uint64_t offset,
+  virtual absl::StatusOr<std::vector<std::uint8_t>> Retrieve(InodeNumber inode,
+                                                             std::uint64_t offset,
                                                              std::size_t size) = 0;
   // Drops the kernel's copy of a range and its attributes; size 0 means to the end of the file.
   virtual absl::Status Invalidate(InodeNumber inode, std::uint64_t offset, std::uint64_t size) = 0;

@@ -46,8 +46,7 @@ absl::Status RollBack(const RecoveryContext& context, const std::string& databas
     ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(journal, offset, page));
     ECHOFS_RETURN_IF_ERROR(main->WriteAt(std::uint64_t{number - 1} * content.page_size, page));
   }
-  ECHOFS_RETURN_IF_ERROR(
-      main->Truncate(std::uint64_t{content.page_count} * content.page_size));
+  ECHOFS_RETURN_IF_ERROR(main->Truncate(std::uint64_t{content.page_count} * content.page_size));
   ECHOFS_RETURN_IF_ERROR(main->Sync());
   const std::string journal_path = PathOf(context, database, sqlite::kJournalSuffix);
   ECHOFS_RETURN_IF_ERROR(context.storage->Remove(journal_path));
@@ -106,8 +105,8 @@ absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
   if (!content->super_journal.empty() && !SuperJournalExists(context, content->super_journal)) {
     return JournalFate::kCommitted;
   }
-  spdlog::info("{}: undoing the transaction that was open when the node stopped ({} pages)", database,
-               content->pages.size());
+  spdlog::info("{}: undoing the transaction that was open when the node stopped ({} pages)",
+               database, content->pages.size());
   ECHOFS_RETURN_IF_ERROR(RollBack(context, database, **journal, *content));
   return JournalFate::kRolledBack;
 }

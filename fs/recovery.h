@@ -18,7 +18,7 @@ namespace echofs::fs {
 struct RecoveryContext {
   Storage* storage = nullptr;
   ChangeLog* log = nullptr;
-  std::string root;             // directory of the backing files
+  std::string root;  // directory of the backing files
 };
 
 // Names of the regular files below the root that are not -journal, -wal, -shm or super-journals; sorted.

@@ -192,7 +192,10 @@ absl::StatusOr<PageRun> ReplicaDatabase::ReadPages(PageNumber first, std::uint32
   absl::MutexLock content(&content_mutex_);
   const ReplicaDatabaseStatus now = status();
   if (!now.stopped.ok()) return now.stopped;
-  if (wal_ == nullptr && journal_ == nullptr) return absl::NotFoundError("there is no local copy");
+  if (wal_ == nullptr && journal_ == nullptr) {
+    return Exists() ? absl::UnavailableError("an application is opening the database")
+                    : absl::NotFoundError("there is no local copy");
+  }
   PageRun run;
   run.position = now.position;
   run.first = first;

@@ -60,11 +60,12 @@ absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry, bool verify) c
 
 absl::StatusOr<ApplyOutcome> ReplicaDatabase::ApplyEntry(const LogEntry& entry, ByteSource& payload,
                                                          bool verify) {
-  ECHOFS_RETURN_IF_ERROR(CheckFollows(entry, verify));
-  if (entry.kind == EntryKind::kDrop) {
+  if (entry.kind == EntryKind::kDrop && !closed_) {
+    // Whatever state the database is in: also one that has stopped goes.
     ECHOFS_RETURN_IF_ERROR(Drop(entry));
     return ApplyOutcome{};
   }
+  ECHOFS_RETURN_IF_ERROR(CheckFollows(entry, verify));
   if (entry.kind != EntryKind::kChangeSet || !IsValidPageSize(entry.page_size)) {
     return absl::InvalidArgumentError(
         fmt::format("log entry {} is not a change set", entry.index.value));
@@ -318,6 +319,8 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
       return touched ? Stop(written) : written;
     }
     SetPosition(target.position);
+    absl::MutexLock lock(&mutex_);
+    status_.wal_mode = page_one.wal_mode;
   }
   if (page_one.wal_mode || (changes && !page_one.counter_moved)) {
     int pid = 0;

@@ -151,7 +151,8 @@ std::optional<JournalHeader> ParseJournalHeader(ByteView bytes) {
 
 std::uint32_t JournalPageChecksum(std::uint32_t nonce, ByteView page) {
   std::uint32_t sum = nonce;
-  for (std::int64_t i = static_cast<std::int64_t>(page.size()) - 200; i > 0; i -= 200) sum += page[i];
+  for (std::int64_t i = static_cast<std::int64_t>(page.size()) - 200; i > 0; i -= 200)
+    sum += page[i];
   return sum;
 }
 
@@ -168,8 +169,7 @@ FileName ClassifyFileName(std::string_view name) {
   constexpr std::size_t kSuperSuffixSize = 3 + 9;  // "-mj" and nine hex digits
   if (name.size() > kSuperSuffixSize) {
     const std::string_view suffix = name.substr(name.size() - kSuperSuffixSize);
-    if (suffix.substr(0, 3) == "-mj" &&
-        std::all_of(suffix.begin() + 3, suffix.end(), IsHexDigit)) {
+    if (suffix.substr(0, 3) == "-mj" && std::all_of(suffix.begin() + 3, suffix.end(), IsHexDigit)) {
       return {FileRole::kSuperJournal, name.substr(0, name.size() - kSuperSuffixSize)};
     }
   }

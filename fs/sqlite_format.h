@@ -47,10 +47,10 @@ bool HasDatabaseMagic(ByteView bytes);
 
 struct DatabaseHeader {
   std::uint32_t page_size = 0;
-  bool wal_mode = false;            // read version 2
+  bool wal_mode = false;  // read version 2
   std::uint32_t change_counter = 0;
-  std::uint32_t page_count = 0;     // as written; see page_count_valid
-  bool page_count_valid = false;    // else the size of the file counts (written by very old SQLite)
+  std::uint32_t page_count = 0;   // as written; see page_count_valid
+  bool page_count_valid = false;  // else the size of the file counts (written by very old SQLite)
   std::uint32_t freelist_count = 0;
 };
 
@@ -115,7 +115,8 @@ struct FrameHeader {
 FrameHeader ParseFrameHeader(ByteView bytes);  // 24 bytes
 void EncodeFrameHeader(const FrameHeader& header, MutableByteView out);
 // Checksum of a frame whose header starts with `header_bytes` (8 are used), given that of the frame before.
-WalChecksum FrameChecksum(WalChecksum previous, ByteView header_bytes, ByteView page, bool big_endian);
+WalChecksum FrameChecksum(WalChecksum previous, ByteView header_bytes, ByteView page,
+                          bool big_endian);
 
 // Offset of frame `frame` (the first is 1) in the WAL.
 constexpr std::uint64_t FrameOffset(std::uint64_t frame, std::uint32_t page_size) {

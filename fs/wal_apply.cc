@@ -112,17 +112,23 @@ absl::Status WalApply::Activate() {
 }
 
 absl::Status WalApply::NewWalHeader(std::uint32_t sequence, std::uint32_t salt1) {
-  wal_header_ = {};
-  wal_header_.big_endian_checksum = std::endian::native == std::endian::big;
-  wal_header_.page_size = options_.page_size;
-  wal_header_.checkpoint_sequence = sequence;
-  wal_header_.salt1 = salt1;
-  wal_header_.salt2 = RandomSalt();
+  sqlite::WalHeader header;
+  header.big_endian_checksum = std::endian::native == std::endian::big;
+  header.page_size = options_.page_size;
+  header.checkpoint_sequence = sequence;
+  header.salt1 = salt1;
+  header.salt2 = RandomSalt();
+  ECHOFS_RETURN_IF_ERROR(WriteWalHeader(&header));
+  ECHOFS_RETURN_IF_ERROR(files_.wal->Sync());
+  wal_header_ = header;
+  return absl::OkStatus();
+}
+
+absl::Status WalApply::WriteWalHeader(sqlite::WalHeader* header) {
   std::array<std::uint8_t, sqlite::kWalHeaderSize> bytes;
-  sqlite::EncodeWalHeader(&wal_header_, bytes);
+  sqlite::EncodeWalHeader(header, bytes);
   ECHOFS_RETURN_IF_ERROR(files_.wal->WriteAt(0, bytes));
-  ECHOFS_RETURN_IF_ERROR(cache_->Store(files_.wal_inode, 0, bytes));
-  return files_.wal->Sync();
+  return cache_->Store(files_.wal_inode, 0, bytes);
 }
 
 absl::StatusOr<WalApply::Scan> WalApply::ScanWal() const {
@@ -188,6 +194,7 @@ absl::Status WalApply::AddPage(PageNumber number, ByteView page) {
 
 absl::Status WalApply::EncodePending(std::uint32_t commit_page_count) {
   if (pending_number_ == 0) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(broken_);
   if (std::uint64_t{max_frame()} + new_pages_.size() >= kMaxFrameLimit) {
     return absl::ResourceExhaustedError(
         "the WAL has too many frames; a reader keeps it from restarting");

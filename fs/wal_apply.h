@@ -132,7 +132,9 @@ class WalApply {
 
   absl::Status TakeLocks(int* blocked_by_pid);
   absl::Status BuildIndex();
+  // Writes and syncs a header, and makes it ours; after an error the one in the file is not known.
   absl::Status NewWalHeader(std::uint32_t sequence, std::uint32_t salt1);
+  absl::Status WriteWalHeader(sqlite::WalHeader* header);
   // Frames of the WAL up to the last commit: their page numbers, and the header that covers them.
   struct Scan {
     std::optional<sqlite::WalHeader> wal_header;  // nothing: not a WAL of this database
@@ -161,6 +163,7 @@ class WalApply {
   const WalApplyOptions options_;
   const std::shared_ptr<WalIndex> index_ = std::make_shared<WalIndex>();
   sqlite::WalHeader wal_header_;
+  absl::Status broken_;  // not OK: the header in the file is not ours, nothing can be appended
   WalApplyStats stats_;
   std::uint64_t shm_size_ = 0;         // bytes, of the file
   std::uint32_t next_checkpoint_ = 0;  // frame at which MaybeCheckpoint tries again

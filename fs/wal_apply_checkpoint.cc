@@ -129,7 +129,15 @@ absl::StatusOr<bool> WalApply::TryRestart() {
       files_.shm_lock->TryLock(LockKind::kExclusive, sqlite::ShmReadLock(1), kWalSlots));
   if (!held) return false;
   const ScopedUnlock unlock(files_.shm_lock.get(), sqlite::ShmReadLock(1), kWalSlots);
-  ECHOFS_RETURN_IF_ERROR(NewWalHeader(wal_header_.checkpoint_sequence + 1, wal_header_.salt1 + 1));
+  sqlite::WalHeader old = wal_header_;
+  const absl::Status renewed =
+      NewWalHeader(wal_header_.checkpoint_sequence + 1, wal_header_.salt1 + 1);
+  if (!renewed.ok()) {
+    // The frames go on under the old header, so that one must be there; without it nothing may
+    // follow.
+    broken_ = WriteWalHeader(&old);
+    return renewed;
+  }
   header.max_frame = 0;
   header.big_endian_checksum = wal_header_.big_endian_checksum;
   header.salt1 = wal_header_.salt1;

@@ -51,9 +51,8 @@ absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
   const std::uint64_t end = sqlite::FrameOffset(captured_ + 1, header_->page_size);
   const std::size_t size = std::min<std::uint64_t>(bytes.size(), end - offset);
   if (n >= size && std::memcmp(buffer_.data(), bytes.data(), size) == 0) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      fmt::format("a write to frame {} of the WAL would change a committed transaction",
-                  FrameAt(offset)));
+  return absl::FailedPreconditionError(fmt::format(
+      "a write to frame {} of the WAL would change a committed transaction", FrameAt(offset)));
 }
 
 absl::Status WalCapture::OnWrite(std::uint64_t offset, ByteView bytes,
@@ -84,8 +83,7 @@ absl::Status WalCapture::OnWrite(std::uint64_t offset, ByteView bytes,
       !(offset == first_offset && bytes.size() == sqlite::kFrameHeaderSize)) {
     last_header_frame_ = 0;
   }
-  const auto complete =
-      static_cast<std::uint32_t>((end - sqlite::kWalHeaderSize) / frame_size());
+  const auto complete = static_cast<std::uint32_t>((end - sqlite::kWalHeaderSize) / frame_size());
   written_ = std::max(written_, complete);
   if (verified_ + 1 < first || verified_ + 1 > last) return absl::OkStatus();
   return Advance(commits);
@@ -137,9 +135,12 @@ void WalCapture::ForgetAfter(std::uint32_t frame) {
   open_checksums_.resize(frame - captured_);
 }
 
+bool WalCapture::KeepsCaptured(std::uint64_t size) const {
+  return header_ && size >= sqlite::FrameOffset(captured_ + 1, header_->page_size);
+}
+
 void WalCapture::OnTruncate(std::uint64_t size) {
-  if (size >= sqlite::kWalHeaderSize && header_ &&
-      size >= sqlite::FrameOffset(captured_ + 1, header_->page_size)) {
+  if (KeepsCaptured(size)) {
     const auto frames = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
     written_ = std::min(written_, frames);
     ForgetAfter(std::max(captured_, std::min(verified_, frames)));

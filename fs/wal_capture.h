@@ -56,6 +56,9 @@ class WalCapture {
 
   // To be told after the write is in the file; appends commits that it completed to `commits`.
   absl::Status OnWrite(std::uint64_t offset, ByteView bytes, std::vector<WalCommit>* commits);
+  // True when no captured frame lies behind `size`: SQLite cuts off what an earlier WAL left behind the
+  // frames in use (journal_size_limit).
+  bool KeepsCaptured(std::uint64_t size) const;
   // To be told after the file has been cut to `size`, or made anew (0).
   void OnTruncate(std::uint64_t size);
 

@@ -34,16 +34,18 @@ pid_t ProcessOf(pid_t thread) {
 
 absl::Status RepairWalIndex(const WalIndexRepair& repair) {
   absl::StatusOr<std::unique_ptr<LockFile>> lock = LockFile::Open(repair.mounted_shm);
-  if (absl::IsNotFound(lock.status())) return absl::OkStatus();  // the next connection makes a new one
+  if (absl::IsNotFound(lock.status()))
+    return absl::OkStatus();  // the next connection makes a new one
   if (!lock.ok()) return lock.status();
-  ECHOFS_ASSIGN_OR_RETURN(
-      const bool locked, (*lock)->TryLock(LockKind::kExclusive, sqlite::kShmWriteLock, 1));
+  ECHOFS_ASSIGN_OR_RETURN(const bool locked,
+                          (*lock)->TryLock(LockKind::kExclusive, sqlite::kShmWriteLock, 1));
   if (!locked) {
     const int holder = (*lock)->ConflictingPid(LockKind::kExclusive, sqlite::kShmWriteLock, 1);
     if (holder != 0 && holder != ProcessOf(repair.closing_thread)) return absl::OkStatus();
   }
   struct stat st;
-  if (lstat(repair.mounted_shm.c_str(), &st) != 0) return StatusFromErrno(errno, repair.mounted_shm);
+  if (lstat(repair.mounted_shm.c_str(), &st) != 0)
+    return StatusFromErrno(errno, repair.mounted_shm);
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> shm,
                           repair.storage->Open(repair.backing_shm, {}));
   ECHOFS_ASSIGN_OR_RETURN(std::vector<std::uint8_t> headers,
@@ -54,7 +56,8 @@ absl::Status RepairWalIndex(const WalIndexRepair& repair) {
   }
   if (!repair.capture->HasCommitUnknownTo(headers)) return absl::OkStatus();
   spdlog::info(
-      "{}: a writer ended between its commit and the wal-index; the transaction counts, and the next "
+      "{}: a writer ended between its commit and the wal-index; the transaction counts, and the "
+      "next "
       "connection recovers the wal-index",
       repair.mounted_shm);
   const std::array<std::uint8_t, sqlite::kWalIndexHeadersSize> cleared{};

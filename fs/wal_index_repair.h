@@ -23,8 +23,8 @@ struct WalIndexRepair {
   DatabaseCapture* capture = nullptr;
   PageCache* cache = nullptr;
   Storage* storage = nullptr;
-  std::string backing_shm;  // path of the backing file
-  std::string mounted_shm;  // path of the same file through the mount
+  std::string backing_shm;   // path of the backing file
+  std::string mounted_shm;   // path of the same file through the mount
   pid_t closing_thread = 0;  // the `pid` of the FLUSH request
 };
 

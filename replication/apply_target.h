@@ -29,9 +29,10 @@ struct ApplyOutcome {
 
 // A run of consecutive pages, read in one short step from a committed state of a database.
 struct PageRun {
-  DatabasePosition position;        // of the state the pages were read from
+  DatabasePosition position;  // of the state the pages were read from
   PageNumber first = 1;
-  std::vector<std::uint8_t> pages;  // whole pages; empty beyond the last page; the lock page is zeros
+  std::vector<std::uint8_t>
+      pages;  // whole pages; empty beyond the last page; the lock page is zeros
 };
 
 // Thread-safe, but Apply and InstallCopy for one database come from one thread at a time.

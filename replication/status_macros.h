@@ -12,8 +12,8 @@
 #define ECHOFS_CONCAT(a, b) ECHOFS_CONCAT_INNER(a, b)
 
 // Returns from the enclosing function when `expr`, an absl::Status, is not OK.
-#define ECHOFS_RETURN_IF_ERROR(expr)                     \
-  do {                                                   \
+#define ECHOFS_RETURN_IF_ERROR(expr)                                                    \
+  do {                                                                                  \
     if (absl::Status echofs_status = (expr); !echofs_status.ok()) return echofs_status; \
   } while (false)
 

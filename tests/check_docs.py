@@ -95,7 +95,7 @@ class Program:
 def main():
     program = Program(sys.argv[1])
     usage = subprocess.run(["./dev", "help"], capture_output=True, text=True, check=True).stdout
-    dev_commands = re.findall(r"^  (\w+)", usage, re.MULTILINE)
+    dev_commands = re.findall(r"^  ([\w-]+)", usage, re.MULTILINE)
     checked, wrong = 0, 0
     for path in sorted(["README.md", *glob.glob("docs/*.md")]):
         try:

@@ -54,7 +54,7 @@ class BadInputTest(harness.ClusterTest):
         port = harness.free_port()
         with socket.create_server(("127.0.0.1", port)):
             node = self.node("a", port=port, primary_port=port)
-            self.assert_start_fails(node, f"127.0.0.1:{port}", "in use")
+            self.assert_start_fails(node, f"127.0.0.1:{port}", "another process uses this port")
         node.start()
         self.assertEqual(node.stop(), 0)
 

@@ -147,7 +147,8 @@ class CaptureFixture {
         db, query.c_str(),
         [](void* out, int n, char** values, char**) {
           for (int i = 0; i < n; ++i) {
-            *static_cast<std::string*>(out) += (i ? "|" : "") + std::string(values[i] ? values[i] : "");
+            *static_cast<std::string*>(out) +=
+                (i ? "|" : "") + std::string(values[i] ? values[i] : "");
           }
           return 0;
         },

@@ -39,10 +39,10 @@ int ResultOf(const absl::Status& status, int failure) {
 int Write(sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) {
   CaptureFile& f = *Of(file);
   if (!f.impl->Allows("write", f.role)) return SQLITE_IOERR_WRITE;
-  return ResultOf(
-      f.impl->capture->Write(f.role, static_cast<std::uint64_t>(offset),
-                             {static_cast<const std::uint8_t*>(data), static_cast<std::size_t>(size)}),
-      SQLITE_IOERR_WRITE);
+  return ResultOf(f.impl->capture->Write(
+                      f.role, static_cast<std::uint64_t>(offset),
+                      {static_cast<const std::uint8_t*>(data), static_cast<std::size_t>(size)}),
+                  SQLITE_IOERR_WRITE);
 }
 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {

@@ -56,12 +56,30 @@ TEST_CASE("C7: journal modes change on a live database, both ways") {
   CaptureFixture f;
   f.Open();
   f.Run("create table t(id integer primary key, v)");
-  for (const char* mode : {"wal", "delete", "persist", "truncate", "wal", "persist", "wal", "delete"}) {
+  for (const char* mode :
+       {"wal", "delete", "persist", "truncate", "wal", "persist", "wal", "delete"}) {
     f.Run(std::string("pragma journal_mode=") + mode);
     f.Run(Fill(20, 500));
     f.Run("pragma journal_size_limit=1000");
     f.Run("update t set v='z' where id%5=0");
   }
+  f.CheckImage();
+}
+
+// SQLite cuts the file when it has started the WAL anew: behind frames that are in use.
+TEST_CASE("C7, C8: journal_size_limit cuts a WAL behind its frames") {
+  const int limit = GENERATE(0, 25000);
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma page_size=1024; pragma journal_mode=wal; pragma wal_autocheckpoint=0");
+  f.Run("pragma journal_size_limit=" + std::to_string(limit));
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(200, 1000));
+  f.Run("pragma wal_checkpoint");
+  f.Run("create table u(v)");
+  f.Run("insert into u values(1)");
+  f.Run("delete from t");
+  f.Run("insert into u values(2)");
   f.CheckImage();
 }
 
@@ -130,6 +148,21 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
   f.Open();
   f.Run("insert into t(v) values('kept too')");
   CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "kept,kept too");
+  f.CheckImage();
+}
+
+// SQLITE_FCNTL_SIZE_HINT makes room before the transaction has a journal.
+TEST_CASE("C7: room behind the committed pages can be made without a journal") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(20, 500));
+  const DatabasePosition position = f.capture_->position();
+  const std::uint64_t end = std::uint64_t{position.page_count} * position.page_size;
+  const std::vector<std::uint8_t> zero(1);
+  CHECK(f.capture_->Write(FileRole::kMain, end + 20 * position.page_size - 1, zero).ok());
+  CHECK_FALSE(f.capture_->Write(FileRole::kMain, end - 1, zero).ok());
+  f.Run(Fill(50, 1000));
   f.CheckImage();
 }
 

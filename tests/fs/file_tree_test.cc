@@ -1,6 +1,8 @@
 #include "fs/file_tree.h"
 
+#include "replication/storage.h"
 #include "tests/catch.h"
+#include "tests/replication/temp_directory.h"
 
 namespace echofs::fs {
 
@@ -47,6 +49,24 @@ TEST_CASE("open descriptors are counted, writers apart") {
   tree.CountOpen(*file, false);
   CHECK(tree.CountClose(*file, true).last_writer);
   CHECK(tree.CountClose(*file, false).last);
+}
+
+// A close is told late by the kernel, while the file is opened again.
+TEST_CASE("a file that has been opened again keeps its backing file when the last close is told") {
+  FileTree tree;
+  TempDirectory directory;
+  OpenOptions options;
+  options.create = true;
+  const auto node = tree.Lookup(tree.root(), "x", ControlFile::kNone, 2);
+  tree.SetFile(*node, PosixStorage()->Open(directory / "x", options).value());
+  tree.CountOpen(*node, true);
+  CHECK(tree.CountClose(*node, true).last);
+  tree.CountOpen(*node, true);
+  tree.DropUnusedFile(*node);
+  CHECK(tree.View(*node).file != nullptr);
+  tree.CountClose(*node, true);
+  tree.DropUnusedFile(*node);
+  CHECK(tree.View(*node).file == nullptr);
 }
 
 }  // namespace echofs::fs

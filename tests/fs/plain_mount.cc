@@ -9,6 +9,33 @@
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
+namespace {
+
+// A file whose syncs fail when the cache's owner says so.
+class FailingFile final : public File {
+ public:
+  FailingFile(std::unique_ptr<File> file, const std::function<bool()>* fail)
+      : file_(std::move(file)), fail_(fail) {}
+  absl::StatusOr<std::size_t> ReadAt(std::uint64_t offset, MutableByteView out) const override {
+    return file_->ReadAt(offset, out);
+  }
+  absl::Status WriteAt(std::uint64_t offset, ByteView bytes) override {
+    return file_->WriteAt(offset, bytes);
+  }
+  absl::Status Truncate(std::uint64_t size) override { return file_->Truncate(size); }
+  absl::Status Sync() override {
+    if (*fail_ && (*fail_)()) return absl::InternalError("sync fails by order of the test");
+    return file_->Sync();
+  }
+  absl::StatusOr<std::uint64_t> Size() const override { return file_->Size(); }
+  int Descriptor() const override { return file_->Descriptor(); }
+
+ private:
+  const std::unique_ptr<File> file_;
+  const std::function<bool()>* const fail_;
+};
+
+}  // namespace
 
 PlainPageCache::~PlainPageCache() {
   for (const auto& [number, node] : nodes_) close(node.descriptor);
@@ -75,7 +102,9 @@ absl::StatusOr<std::unique_ptr<File>> PlainReplicaFiles::OpenBacking(sqlite::Fil
                                                                      bool create) {
   OpenOptions options;
   options.create = create;
-  return PosixStorage()->Open(Path(role), options);
+  absl::StatusOr<std::unique_ptr<File>> file = PosixStorage()->Open(Path(role), options);
+  if (!file.ok() || role != sqlite::FileRole::kWal) return file;
+  return std::make_unique<FailingFile>(*std::move(file), &cache_->fail_wal_sync);
 }
 
 InodeNumber PlainReplicaFiles::Inode(sqlite::FileRole role) {

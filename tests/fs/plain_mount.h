@@ -34,7 +34,8 @@ class PlainPageCache final : public PageCache {
 
   // Called before each store into a -shm file.
   std::function<void(std::uint64_t offset, std::size_t size)> before_shm_store;
-  bool retrieve_nothing = false;  // as if the kernel had dropped its pages
+  std::function<bool()> fail_wal_sync;  // asked at each sync of a -wal file
+  bool retrieve_nothing = false;        // as if the kernel had dropped its pages
   int stores_outside_shm = 0;
 
  private:

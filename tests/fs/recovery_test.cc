@@ -123,8 +123,8 @@ TEST_CASE("L5: a WAL is folded into its database, and redo of known entries chan
 
   // Any suffix of the history may be applied again.
   const LogIndex last = f.log_->last_index();
-  const auto done = RedoEntries(ContextOf(f), "x.db", LogIndex{last.value - 2},
-                                std::numeric_limits<int>::max());
+  const auto done =
+      RedoEntries(ContextOf(f), "x.db", LogIndex{last.value - 2}, std::numeric_limits<int>::max());
   REQUIRE(done.ok());
   CHECK(*done == last);
   CHECK(same_as_image());

@@ -258,6 +258,17 @@ TEST_CASE("a wrong digest is refused and nothing of it is visible (A6)") {
   f.CheckSame();
 }
 
+TEST_CASE("a database that has stopped can be deleted and made again") {
+  ReplicaFixture f(Setup(4096));
+  f.ApplySql("CREATE TABLE t(x)");
+  Change wrong = f.primary->Run("INSERT INTO t VALUES(1)");
+  wrong.entry.digest_after ^= 1;
+  CHECK(absl::IsDataLoss(f.Try(wrong).status()));
+  REQUIRE(f.Try(f.primary->Drop()).ok());
+  CHECK(f.replica->status().stopped.ok());
+  CHECK_FALSE(std::filesystem::exists(f.path));
+}
+
 TEST_CASE("a damaged or foreign change set changes nothing") {
   ReplicaFixture f(Setup(512));
   f.ApplySql(kAccounts);
@@ -292,6 +303,33 @@ TEST_CASE("a reader that is killed leaves no trouble (A3)") {
   CHECK(steady.StopChecking() == "ok");
   steady.Quit();
   const std::uint64_t restarts = f.replica->status().wal.restarts;
+  for (int i = 0; i < 60; ++i) f.ApplySql(Transfer(random));
+  CHECK(f.replica->status().wal.restarts > restarts);
+  f.CheckSame();
+}
+
+TEST_CASE("failing syncs keep the WAL from being checkpointed or restarted, nothing else (A3)") {
+  const int failing = GENERATE(0, 1);  // which sync of a cycle: before the backfill, at the restart
+  ReplicaDatabaseOptions options;
+  options.checkpoint_frames = 20;
+  ReplicaFixture f(Setup(1024), options);
+  f.ApplySql(kAccounts);
+  std::mt19937 random(19);
+  for (int i = 0; i < 30; ++i) f.ApplySql(Transfer(random));
+  const std::uint64_t restarts = f.replica->status().wal.restarts;
+  SqliteProcess reader(f.path);
+  int syncs = 0;
+  f.cache.fail_wal_sync = [&] { return failing == 0 || syncs++ % 2 == 1; };
+  for (int i = 0; i < 60; ++i) f.ApplySql(Transfer(random));
+  CHECK(f.replica->status().wal.restarts == restarts);
+  CHECK(reader.Run("PRAGMA integrity_check") == "ok");
+  // After a crash SQLite finds everything in the files too.
+  std::filesystem::copy_file(f.path, f.directory / "c");
+  std::filesystem::copy_file(f.path + "-wal", f.directory / "c-wal");
+  SqliteProcess other(f.directory / "c");
+  const std::string everything = "SELECT group_concat(balance) FROM account NOT INDEXED";
+  CHECK(other.Run(everything) == reader.Run(everything));
+  f.cache.fail_wal_sync = nullptr;
   for (int i = 0; i < 60; ++i) f.ApplySql(Transfer(random));
   CHECK(f.replica->status().wal.restarts > restarts);
   f.CheckSame();
