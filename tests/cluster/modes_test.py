@@ -15,8 +15,9 @@ class ModesTest(harness.ClusterTest):
         cluster = self.cluster()
         primary = cluster.primary
         primary.execute("app.db", "CREATE TABLE t(id INTEGER PRIMARY KEY, mode, filler)")
-        reader = cluster.replica.connect("app.db")
+        # Earlier, the connection would make an empty file of its own, and stay with it.
         harness.wait_for(lambda: "app.db" in cluster.replica.databases(), "the database")
+        reader = cluster.replica.connect("app.db")
         count = 0
         for before, after in itertools.permutations(MODES, 2):
             for mode in (before, after):
