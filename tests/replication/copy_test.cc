@@ -135,14 +135,18 @@ TEST_CASE("a database that is dropped and made again while it is copied arrives 
   CommitLarge(a, "x.db", 512, 2000, 1);
   a.ForgetLog();
   std::atomic<int> step = 0;
+  std::atomic<bool> made_again = false;
   a.store().SetReadHook([&](const std::string& database, PageNumber) {
     if (database == "x.db" && step++ == 2) {
       a.Drop("x.db");
       CommitLarge(a, "x.db", 512, 1000, 2);
+      made_again = true;
     }
     return absl::OkStatus();
   });
   REQUIRE(b.StartReplica(a.address()).ok());
+  // Before, the nodes agree for a moment that the database is gone.
+  REQUIRE(Eventually([&] { return made_again.load(); }));
   REQUIRE(Converges(a, b));
   CHECK(b.store().AppliedPosition("x.db")->page_count == 1000);
 }
