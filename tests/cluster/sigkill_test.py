@@ -63,6 +63,9 @@ class SigkillTest(harness.ClusterTest):
             self.kill(node, daemon if part == "daemon" else node.guardian,
                       [*writers.values(), *readers])
             harness.wait_for(lambda: not harness.thread_states(daemon), "the daemon's end", 10)
+            # Applications may have written into the bare directory while nothing was mounted.
+            for name in os.listdir(node.mount):
+                os.remove(node.path(name))
             node.start()
         for writer in writers.values():
             writer.wait_commits(5)
