@@ -130,7 +130,6 @@ class FileSystem {
   absl::StatusOr<std::shared_ptr<File>> OpenBacking(Node& node, const std::string& path);
   absl::Status CheckCreate(const std::string& path, std::string_view name);
   absl::Status CheckMovable(const std::string& path, std::string_view name);
-  absl::Status ChangeMetadata(Node& node, const std::string& path, const AttributeChange& change);
   void SetOwner(int descriptor, const std::string& path, const Caller& caller,
                 const struct stat& directory);
 

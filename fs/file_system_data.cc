@@ -24,6 +24,24 @@ bool MayWrite(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
 bool IsDatabaseFile(FileRole role) { return role != FileRole::kSuperJournal; }
 
+// `flags`: AT_SYMLINK_NOFOLLOW, or 0 for a path that is a link to the file.
+absl::Status ChangeMetadata(const std::string& path, int flags, const AttributeChange& change) {
+  if (change.mode && chmod(path.c_str(), *change.mode & 07777) != 0) return LastError(path);
+  if (change.uid || change.gid) {
+    if (fchownat(AT_FDCWD, path.c_str(), change.uid.value_or(static_cast<uid_t>(-1)),
+                 change.gid.value_or(static_cast<gid_t>(-1)), flags) != 0) {
+      return LastError(path);
+    }
+  }
+  if (change.access_time || change.modification_time) {
+    const timespec omit{0, UTIME_OMIT};
+    const timespec times[2] = {change.access_time.value_or(omit),
+                               change.modification_time.value_or(omit)};
+    if (utimensat(AT_FDCWD, path.c_str(), times, flags) != 0) return LastError(path);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadOnlyNode(const Database& database) {
   return StatusFromErrno(EROFS, fmt::format("{}: this node is a replica", database.name()));
 }
@@ -227,26 +245,6 @@ absl::Status FileSystem::Write(InodeNumber number, std::uint64_t offset, ByteVie
   return view.file->WriteAt(offset, bytes);
 }
 
-absl::Status FileSystem::ChangeMetadata(Node& node, const std::string& path,
-                                        const AttributeChange& change) {
-  if (change.mode && chmod(path.c_str(), *change.mode & 07777) != 0) return LastError(path);
-  if (change.uid || change.gid) {
-    if (lchown(path.c_str(), change.uid.value_or(static_cast<uid_t>(-1)),
-               change.gid.value_or(static_cast<gid_t>(-1))) != 0) {
-      return LastError(path);
-    }
-  }
-  if (change.access_time || change.modification_time) {
-    const timespec omit{0, UTIME_OMIT};
-    const timespec times[2] = {change.access_time.value_or(omit),
-                               change.modification_time.value_or(omit)};
-    if (utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
-      return LastError(node.name);
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
                                                       const AttributeChange& change) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
@@ -268,30 +266,12 @@ absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
     ECHOFS_RETURN_IF_ERROR(captured ? database->capture()->Truncate(view.role, *change.size)
                                     : view.file->Truncate(*change.size));
   }
-  // A removed file has no path any more; its descriptor has one.
-  const std::string path = view.file ? fmt::format("/proc/self/fd/{}", view.file->Descriptor())
-                                     : BackingPath(tree_.Path(*node));
-  AttributeChange metadata = change;
-  if (view.file) {
-    const int descriptor = view.file->Descriptor();
-    if (change.uid || change.gid) {
-      if (fchown(descriptor, change.uid.value_or(static_cast<uid_t>(-1)),
-                 change.gid.value_or(static_cast<gid_t>(-1))) != 0) {
-        return LastError(path);
-      }
-      metadata.uid.reset();
-      metadata.gid.reset();
-    }
-    if (change.access_time || change.modification_time) {
-      const timespec omit{0, UTIME_OMIT};
-      const timespec times[2] = {change.access_time.value_or(omit),
-                                 change.modification_time.value_or(omit)};
-      if (futimens(descriptor, times) != 0) return LastError(path);
-      metadata.access_time.reset();
-      metadata.modification_time.reset();
-    }
-  }
-  ECHOFS_RETURN_IF_ERROR(ChangeMetadata(*node, path, metadata));
+  // A removed file has no path any more; its descriptor has one, a link that is to be followed.
+  const bool open = view.file != nullptr;
+  ECHOFS_RETURN_IF_ERROR(
+      ChangeMetadata(open ? fmt::format("/proc/self/fd/{}", view.file->Descriptor())
+                          : BackingPath(tree_.Path(*node)),
+                     open ? 0 : AT_SYMLINK_NOFOLLOW, change));
   return StatNode(*node);
 }
 
