@@ -3,14 +3,14 @@
 //
 // Record, integers big-endian:
 //
-//     0  magic "ECHE"             48  page size u32          88  WAL salt-1 u32
-//     4  kind u8, 0 u8            52  page count after u32   92  WAL salt-2 u32
-//     6  name length u16          56  file mode u32          96  WAL begin offset u64
-//     8  index u64                60  uid u32               104  WAL end offset u64
-//    16  term u64                 64  gid u32               112  XXH3_64 of bytes 0..111 and the
-//    name 24  TXID u64                 68  0 u32                 120  name, then payload 32  digest
-//    before u64        72  payload size u64        .. XXH3_64 of the payload 40  digest after u64
-//    80  time, ms since 1970 i64
+//     0  magic "ECHE"          48  page size u32           88  WAL salt-1 u32
+//     4  kind u8, 0 u8         52  page count after u32    92  WAL salt-2 u32
+//     6  name length u16       56  file mode u32           96  WAL begin offset u64
+//     8  index u64             60  uid u32                104  WAL end offset u64
+//    16  term u64              64  gid u32                112  XXH3_64 of bytes 0..111 and name
+//    24  TXID u64              68  0 u32                  120  name, then payload
+//    32  digest before u64     72  payload size u64        ..  XXH3_64 of the payload
+//    40  digest after u64      80  time, ms since 1970 i64
 #pragma once
 
 #include <cstdint>
