@@ -21,8 +21,14 @@ ECHOFS = os.environ["ECHOFS"]
 WAIT_SECONDS = 30
 COMMAND_SECONDS = 60
 NOBODY = 65534  # user and group
+LONG = os.environ.get("ECHOFS_LONG") == "1"  # ./dev long
 
 needs_root = unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
+
+
+def scaled(short, long):
+    """How much of something a test does: `short` in ./dev test, `long` in ./dev long."""
+    return long if LONG else short
 
 
 def as_nobody():
