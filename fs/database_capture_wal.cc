@@ -47,6 +47,8 @@ absl::Status DatabaseCapture::LoadWal() {
 
 void DatabaseCapture::Enqueue(std::vector<WalCommit> commits) {
   if (commits.empty()) return;
+  // Of a database whose files were copied here this may be the first that is known.
+  wal_mode_ = true;
   for (WalCommit& commit : commits) pending_.push_back(std::move(commit));
   context_.wake();
 }
