@@ -18,6 +18,12 @@ namespace {
 // A rollback-mode commit of more pages is recorded where waiting is allowed.
 constexpr std::size_t kInlineCommitPagesMax = 64;
 
+constexpr std::string_view kUnjournaledWrite =
+    "a write without a journal was refused: it could not be replicated. The application uses "
+    "PRAGMA "
+    "journal_mode=OFF or MEMORY (or overwrites the file); set PRAGMA journal_mode to WAL, DELETE, "
+    "TRUNCATE or PERSIST";
+
 bool SameFile(const std::shared_ptr<File>& a, const std::shared_ptr<File>& b) {
   if (!a || !b || a == b) return a == b;
   struct stat first;
@@ -145,27 +151,24 @@ absl::Status DatabaseCapture::WriteMain(std::uint64_t offset, ByteView bytes) {
                       static_cast<PageNumber>((end - 1) / position_.page_size + 1)));
     return main_->WriteAt(offset, bytes);
   }
-  if (wal_mode_) return main_->WriteAt(offset, bytes);  // a checkpoint (C5)
+  if (wal_mode_) {
+    ECHOFS_RETURN_IF_ERROR(CheckCheckpoint(offset, bytes));
+    return main_->WriteAt(offset, bytes);
+  }
   // Behind the committed pages is nothing of the database. SQLite makes room there before it has a journal
   // (SQLITE_FCNTL_SIZE_HINT); what comes to count is taken when a commit grows the database.
   if (offset >= std::uint64_t{position_.page_count} * position_.page_size) {
     return main_->WriteAt(offset, bytes);
   }
-  return RefuseUnjournaledWrite();
+  return Refuse(kUnjournaledWrite);
 }
 
-absl::Status DatabaseCapture::RefuseUnjournaledWrite() {
+absl::Status DatabaseCapture::Refuse(std::string_view what) {
   if (!refusal_logged_) {
     refusal_logged_ = true;
-    spdlog::error(
-        "{}: a write without a journal was refused: it could not be replicated. The application "
-        "uses PRAGMA "
-        "journal_mode=OFF or MEMORY (or overwrites the file); set PRAGMA journal_mode to WAL, "
-        "DELETE, "
-        "TRUNCATE or PERSIST",
-        name_);
+    spdlog::error("{}: {}", name_, what);
   }
-  return absl::FailedPreconditionError(fmt::format("{}: write without a journal", name_));
+  return absl::FailedPreconditionError(fmt::format("{}: {}", name_, what));
 }
 
 absl::Status DatabaseCapture::Truncate(FileRole role, std::uint64_t size) {
@@ -199,7 +202,7 @@ absl::Status DatabaseCapture::TruncateMain(std::uint64_t size) {
   if (NeverCommitted()) return main_->Truncate(size);
   const std::uint64_t committed = std::uint64_t{position_.page_count} * position_.page_size;
   if (size < committed) {
-    if (!journal_valid_) return RefuseUnjournaledWrite();
+    if (!journal_valid_) return Refuse(kUnjournaledWrite);
     ECHOFS_RETURN_IF_ERROR(RememberPages(static_cast<PageNumber>(size / position_.page_size + 1),
                                          position_.page_count));
   }

@@ -15,6 +15,8 @@
 // are never overwritten with the same salts (CheckWrite, C3), and whatever else overwrites them - the start of
 // a new WAL, its removal, a checkpoint's write to the database file - waits until `pending_` is empty (C5).
 // A sync of the database file first syncs the log, since after it SQLite may start the WAL anew (C5).
+// What a checkpoint writes is compared with the hashes of the logged frames: anything else would make the
+// file differ from the history, and the digest with it, and is refused (C6).
 //
 // Rollback. While a valid journal exists, a write to the database file is preceded by hashing what it
 // overwrites, once a page (`dirty_`). The operation that ends the journal's life - unlink, truncation, zeroed
@@ -33,9 +35,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -129,7 +133,8 @@ class DatabaseCapture {
   absl::Status LoadMain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   void Enqueue(std::vector<WalCommit> commits) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   bool NeverCommitted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
-  absl::Status RefuseUnjournaledWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  // Says why once in the log.
+  absl::Status Refuse(std::string_view what) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
 
   // Remembers what pages [first, last] are before they change.
   absl::Status RememberPages(PageNumber first, PageNumber last)
@@ -138,6 +143,9 @@ class DatabaseCapture {
   void ForgetTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RecordMainFile(bool whole) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status RecordWalCommit(const WalCommit& commit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
+  // C6: in WAL mode SQLite writes nothing but logged pages into the main file. FailedPrecondition for others.
+  absl::Status CheckCheckpoint(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::StatusOr<std::uint64_t> OldHash(PageNumber page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
   absl::StatusOr<sqlite::DatabaseHeader> ReadMainHeader();
 
@@ -169,6 +177,8 @@ class DatabaseCapture {
   };
   // Newest logged frame of each page in the present WAL.
   absl::flat_hash_map<PageNumber, WalPage> wal_pages_ ABSL_GUARDED_BY(logged_);
+  // Hashes of all logged pages in the present WAL: a checkpoint may write one that a commit meanwhile replaces.
+  absl::flat_hash_set<std::uint64_t> wal_hashes_ ABSL_GUARDED_BY(logged_);
 };
 
 }  // namespace echofs::fs

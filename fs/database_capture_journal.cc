@@ -72,7 +72,10 @@ absl::Status DatabaseCapture::EndTransaction() {
     if (!header.ok()) return absl::OkStatus();  // the creation was rolled back
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   } else {
-    if (!header.ok()) return header.status();
+    if (!header.ok()) {
+      spdlog::error("{}: a transaction would leave no database header in page 1; refused", name_);
+      return header.status();
+    }
     const bool size_changed =
         header->page_count != position_.page_count || header->page_size != position_.page_size;
     if (dirty_.empty() && !size_changed) return absl::OkStatus();

@@ -31,7 +31,9 @@ absl::Status DatabaseCapture::LoadWal() {
       for (const WalFrame& frame : commit.frames) {
         ECHOFS_RETURN_IF_ERROR(
             WalPages(wal_.get(), main_.get(), commit.page_size, {frame}).Read(0, page));
-        wal_pages_[frame.page] = {frame.frame, PageHash(frame.page, page)};
+        const std::uint64_t hash = PageHash(frame.page, page);
+        wal_pages_[frame.page] = {frame.frame, hash};
+        wal_hashes_.insert(hash);
       }
       ++known;
     }
@@ -73,7 +75,9 @@ absl::Status DatabaseCapture::WriteWal(std::uint64_t offset, ByteView bytes) {
   } else if (pending_.size() >= kPendingCommitsMax || !log_failure_.ok()) {
     ECHOFS_RETURN_IF_ERROR(DrainLocked());
   }
-  if (absl::Status check = wal_capture_->CheckWrite(offset, bytes); !check.ok()) {
+  absl::Status check = wal_capture_->CheckWrite(offset, bytes);
+  if (check.ok()) check = wal_capture_->CheckPageOne(offset, bytes);
+  if (!check.ok()) {
     spdlog::error("{}: {}; refused", name_, std::string(check.message()));
     return check;
   }
@@ -89,6 +93,7 @@ absl::Status DatabaseCapture::RestartWal() {
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
   wal_pages_.clear();
+  wal_hashes_.clear();
   return absl::OkStatus();
 }
 
@@ -124,6 +129,31 @@ bool DatabaseCapture::HasPending() {
   return !pending_.empty();
 }
 
+absl::Status DatabaseCapture::CheckCheckpoint(std::uint64_t offset, ByteView bytes) {
+  const std::uint32_t page_size = position_.page_size;
+  const std::uint64_t committed = std::uint64_t{position_.page_count} * page_size;
+  std::vector<std::uint8_t> present;
+  while (!bytes.empty() && offset < committed) {
+    const std::size_t size = std::min<std::uint64_t>(bytes.size(), page_size - offset % page_size);
+    const ByteView part = bytes.first(size);
+    const auto page = static_cast<PageNumber>(offset / page_size + 1);
+    const bool logged = size == page_size && wal_hashes_.contains(PageHash(page, part));
+    if (!logged && page != LockPage(page_size)) {
+      // SQLITE_FCNTL_CHUNK_SIZE writes zeros where the file is about to grow: they change nothing.
+      present.resize(size);
+      ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*main_, offset, present));
+      if (!std::equal(part.begin(), part.end(), present.begin())) {
+        return Refuse(
+            "a write into the database file that is no checkpoint was refused: it would "
+            "not be replicated, and the database is in WAL mode. Change it through SQLite");
+      }
+    }
+    offset += size;
+    bytes = bytes.subspan(size);
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::uint64_t> DatabaseCapture::OldHash(PageNumber page) {
   const auto it = wal_pages_.find(page);
   if (it != wal_pages_.end()) return it->second.hash;
@@ -135,9 +165,10 @@ absl::StatusOr<std::uint64_t> DatabaseCapture::OldHash(PageNumber page) {
 
 absl::Status DatabaseCapture::RecordWalCommit(const WalCommit& commit) {
   std::vector<WalFrame> frames = commit.frames;
-  const bool first_commit = NeverCommitted();
-  const std::uint32_t old_count = first_commit ? 0 : position_.page_count;
-  // Pages that the database has grown by without writing them, and all others of a first commit.
+  // SQLite does not change the page size by way of a WAL, but somebody may put a WAL beside the database.
+  const bool replaces_all = NeverCommitted() || commit.page_size != position_.page_size;
+  const std::uint32_t old_count = replaces_all ? 0 : position_.page_count;
+  // Pages that the database has grown by without writing them, and all others when nothing old counts.
   if (commit.page_count > old_count) {
     for (PageNumber page = old_count + 1; page <= commit.page_count; ++page) {
       const auto it = wal_pages_.find(page);
@@ -167,12 +198,17 @@ absl::Status DatabaseCapture::RecordWalCommit(const WalCommit& commit) {
   draft.old_hash = [this](PageNumber page) ABSL_NO_THREAD_SAFETY_ANALYSIS { return OldHash(page); };
   ECHOFS_ASSIGN_OR_RETURN(std::optional<RecordedCommit> recorded,
                           RecordCommit(*context_.log, context_.term(), position_, draft));
-  if (!recorded)
-    return absl::OkStatus();  // a duplicate commit frame: the pages are where they were
-  for (std::size_t i = 0; i < frames.size(); ++i) {
-    if (frames[i].frame != 0) {
-      wal_pages_[frames[i].page] = {frames[i].frame, recorded->page_hashes[i]};
+  if (!recorded) {  // a duplicate commit frame: the pages are as they were
+    for (const WalFrame& frame : frames) {
+      ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t hash, OldHash(frame.page));
+      wal_hashes_.insert(hash);
     }
+    return absl::OkStatus();
+  }
+  for (std::size_t i = 0; i < frames.size(); ++i) {
+    if (frames[i].frame == 0) continue;
+    wal_pages_[frames[i].page] = {frames[i].frame, recorded->page_hashes[i]};
+    wal_hashes_.insert(recorded->page_hashes[i]);
   }
   position_ = std::move(recorded->position);
   return absl::OkStatus();

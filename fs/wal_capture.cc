@@ -55,6 +55,24 @@ absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
       "a write to frame {} of the WAL would change a committed transaction", FrameAt(offset)));
 }
 
+absl::Status WalCapture::CheckPageOne(std::uint64_t offset, ByteView bytes) {
+  if (!header_ || bytes.size() != header_->page_size || offset < sqlite::kWalHeaderSize) {
+    return absl::OkStatus();
+  }
+  const std::uint32_t frame = FrameAt(offset);
+  const std::uint64_t frame_offset = sqlite::FrameOffset(frame, header_->page_size);
+  if (offset != frame_offset + sqlite::kFrameHeaderSize) return absl::OkStatus();
+  std::array<std::uint8_t, sqlite::kFrameHeaderSize> frame_header = last_header_;
+  if (frame != last_header_frame_) {  // the page is rewritten in place
+    ECHOFS_ASSIGN_OR_RETURN(const std::size_t n, wal_->ReadAt(frame_offset, frame_header));
+    if (n < frame_header.size()) return absl::OkStatus();
+  }
+  if (sqlite::ParseFrameHeader(frame_header).page != 1 || sqlite::ParseDatabaseHeader(bytes)) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError("a transaction would leave no database header in page 1");
+}
+
 absl::Status WalCapture::OnWrite(std::uint64_t offset, ByteView bytes,
                                  std::vector<WalCommit>* commits) {
   if (bytes.empty()) return absl::OkStatus();

@@ -51,6 +51,9 @@ class WalCapture {
 
   // To be asked before a write: FailedPrecondition when it would change a captured frame (C3).
   absl::Status CheckWrite(std::uint64_t offset, ByteView bytes);
+  // To be asked before a write: FailedPrecondition when it would make page 1 of the database one without a
+  // valid header, which no node could open (C6).
+  absl::Status CheckPageOne(std::uint64_t offset, ByteView bytes);
   // True when the write starts the WAL anew, or ends it: then all captured frames must be in the log (C5).
   bool RestartsWal(std::uint64_t offset, ByteView bytes) const;
 

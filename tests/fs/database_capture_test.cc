@@ -134,6 +134,7 @@ TEST_CASE("C4: duplicate commit frames of psow=0 add no change set") {
   f.Run(Fill(1, 10));
   f.Run(Fill(1, 10));
   CHECK(f.capture_->position().txid.value == before.value + 2);
+  f.Run("pragma wal_checkpoint(truncate)");
   f.CheckImage();
 }
 
@@ -179,6 +180,46 @@ TEST_CASE("C6: a database written without a journal becomes one change set when 
   f.CheckImage();
 }
 
+TEST_CASE("C6: in WAL mode nothing but a checkpoint writes into the database file") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(50, 500));
+  const std::vector<std::uint8_t> zero(4);
+  CHECK_FALSE(f.capture_->Write(FileRole::kMain, 28, zero).ok());
+  f.Run("pragma wal_checkpoint");
+  CHECK_FALSE(f.capture_->Write(FileRole::kMain, 28, zero).ok());
+  const std::vector<std::uint8_t> page(4096, 7);
+  CHECK_FALSE(f.capture_->Write(FileRole::kMain, 4096, page).ok());
+  f.Run(Fill(3, 100));
+  f.CheckImage();
+}
+
+TEST_CASE("C5: a checkpoint writes pages that a commit meanwhile has replaced") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal; pragma wal_autocheckpoint=0");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(50, 500));
+  sqlite3* const checkpointer = std::exchange(f.db_, nullptr);
+  f.Open();
+  int commits = 0;
+  f.vfs_->allow = [&f, &commits](const char*, FileRole role) {
+    if (role == FileRole::kMain && commits == 0) {
+      ++commits;
+      CHECK(f.Try("update t set v=v||'x'") == SQLITE_OK);
+      f.LogAll();
+    }
+    return true;
+  };
+  CHECK(CaptureFixture::Ask(checkpointer, "pragma wal_checkpoint").substr(0, 2) == "0|");
+  CHECK(commits == 1);
+  sqlite3_close(checkpointer);
+  f.Run("pragma wal_checkpoint(truncate)");
+  f.CheckImage();
+}
+
 TEST_CASE("C3: a write over captured frames is refused") {
   CaptureFixture f;
   f.Open();
@@ -187,6 +228,60 @@ TEST_CASE("C3: a write over captured frames is refused") {
   f.Run(Fill(3, 100));
   const std::vector<std::uint8_t> junk(24, 7);
   CHECK_FALSE(f.capture_->Write(FileRole::kWal, sqlite::FrameOffset(1, 4096), junk).ok());
+  f.Run(Fill(3, 100));
+  f.CheckImage();
+}
+
+// SQLite writes no such WAL, but goes by it when somebody has put it there.
+TEST_CASE("C8: a WAL of another page size replaces all pages") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma page_size=1024; create table t(id integer primary key, v)");
+  f.Run(Fill(20, 500));
+  f.Close();
+  auto file = PosixStorage()->Open(f.path_ + "-wal", {.create = true});
+  REQUIRE(f.capture_->SetFile(FileRole::kWal, *std::move(file)).ok());
+  sqlite::WalHeader wal;
+  wal.page_size = 4096;
+  std::vector<std::uint8_t> bytes(sqlite::FrameOffset(2, wal.page_size));
+  const MutableByteView frame = MutableByteView(bytes).subspan(sqlite::kWalHeaderSize);
+  sqlite::EncodeWalHeader(&wal, MutableByteView(bytes).first(sqlite::kWalHeaderSize));
+  sqlite::FrameHeader header;
+  header.page = 2;
+  header.commit_page_count = 4;
+  sqlite::EncodeFrameHeader(header, frame.first(sqlite::kFrameHeaderSize));
+  header.checksum = sqlite::FrameChecksum(wal.checksum, frame.first(8),
+                                          frame.subspan(sqlite::kFrameHeaderSize), false);
+  sqlite::EncodeFrameHeader(header, frame.first(sqlite::kFrameHeaderSize));
+  REQUIRE(f.capture_->Write(FileRole::kWal, 0, bytes).ok());
+  f.Check();
+  CHECK(f.capture_->position().page_size == 4096);
+  CHECK(f.capture_->position().page_count == 4);
+}
+
+// Such as by the virtual table sqlite_dbpage. No replica could apply it.
+TEST_CASE("C6: a page 1 that is none of a database is refused in the WAL, too") {
+  const bool rewritten = GENERATE(false, true);
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  const auto end = std::filesystem::file_size(f.path_ + "-wal");
+  std::vector<std::uint8_t> frame(sqlite::kFrameHeaderSize);
+  frame[3] = 1;
+  std::vector<std::uint8_t> page(4096);
+  REQUIRE(f.capture_->Write(FileRole::kWal, end, frame).ok());
+  if (rewritten) {  // as SQLite does when its cache spills: behind other frames
+    const std::string magic = "SQLite format 3";
+    std::copy(magic.begin(), magic.end(), page.begin());
+    page[16] = 16;
+    REQUIRE(f.capture_->Write(FileRole::kWal, end + frame.size(), page).ok());
+    frame[3] = 2;
+    REQUIRE(f.capture_->Write(FileRole::kWal, end + frame.size() + page.size(), frame).ok());
+    REQUIRE(f.capture_->Write(FileRole::kWal, end + 2 * frame.size() + page.size(), page).ok());
+    page[16] = 0;
+  }
+  CHECK_FALSE(f.capture_->Write(FileRole::kWal, end + frame.size(), page).ok());
   f.Run(Fill(3, 100));
   f.CheckImage();
 }
