@@ -157,9 +157,14 @@ class KilledWriterTest(ClusterTest):
         self.assertIn(False, [kept for _, kept, _ in found])
 
     def test_c3_wal_commit_killed_after_each_operation_normal(self):
-        found = self.steps("wal", "normal", scaled(3, 60), after="pragma wal_checkpoint(passive)")
+        self.check_window(self.steps("wal", "normal", scaled(3, 60)), "write -wal")
+
+    def test_c5_checkpoint_killed_after_each_operation(self):
+        found = self.steps("new-wal", "normal", scaled(3, 60), after="pragma wal_checkpoint(truncate)")
         self.check_window(found, "write -wal")
-        self.assertIn("write database", [operation for operation, _, _ in found])
+        operations = [operation for operation, _, _ in found]
+        for operation in ("sync -wal", "write database", "sync database", "truncate -wal"):
+            self.assertIn(operation, operations)
 
     def test_c3_wal_commit_killed_after_each_operation_full(self):
         found = self.steps("wal", "full", scaled(3, 60))

@@ -37,8 +37,9 @@ struct CrashFile {
 CrashFile* Of(sqlite3_file* file) { return reinterpret_cast<CrashFile*>(file); }
 sqlite3_file* Real(sqlite3_file* file) { return Of(file)->real(); }
 
+// What fails, such as a lock that others hold, is tried again as often as it may be: it is no step.
 int Done(int rc, const char* operation, sqlite3_file* file) {
-  Step(operation, Of(file)->role);
+  if (rc == SQLITE_OK) Step(operation, Of(file)->role);
   return rc;
 }
 
