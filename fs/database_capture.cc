@@ -50,21 +50,15 @@ absl::Status DatabaseCapture::SetFile(FileRole role, std::shared_ptr<File> file)
       return LoadMain();
     case FileRole::kJournal: {
       if (SameFile(journal_, file)) return absl::OkStatus();
-      journal_ = std::move(file);
       std::array<std::uint8_t, 8> magic{};
-      ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*journal_, 0, magic));
+      ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*file, 0, magic));
+      journal_ = std::move(file);
+      journal_unread_ = false;
       journal_valid_ = sqlite::HasJournalMagic(magic);
       return absl::OkStatus();
     }
-    case FileRole::kWal: {
-      if (SameFile(wal_, file)) return absl::OkStatus();
-      {
-        absl::MutexLock logged(&logged_);  // LogPending reads wal_ under it
-        wal_ = std::move(file);
-        wal_capture_ = std::make_unique<WalCapture>(wal_.get());
-      }
-      return is_database_ ? LoadWal() : absl::OkStatus();
-    }
+    case FileRole::kWal:
+      return SameFile(wal_, file) ? absl::OkStatus() : SetWal(std::move(file));
     default:
       return absl::OkStatus();
   }
@@ -88,7 +82,12 @@ absl::StatusOr<sqlite::DatabaseHeader> DatabaseCapture::ReadMainHeader() {
 
 absl::Status DatabaseCapture::LoadMain() {
   absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
-  if (!header.ok()) return absl::OkStatus();  // not a database, or not yet
+  if (absl::IsFailedPrecondition(header.status()))
+    return absl::OkStatus();  // no database, or not yet
+  if (!header.ok()) {
+    main_.reset();
+    return header.status();
+  }
   is_database_ = true;
   wal_mode_ = header->wal_mode;
   return absl::OkStatus();
@@ -138,12 +137,18 @@ absl::Status DatabaseCapture::WriteMain(std::uint64_t offset, ByteView bytes) {
   if (!is_database_) {
     ECHOFS_RETURN_IF_ERROR(main_->WriteAt(offset, bytes));
     if (offset != 0 || !sqlite::HasDatabaseMagic(bytes)) return absl::OkStatus();
+    if (wal_capture_) ECHOFS_RETURN_IF_ERROR(LoadWal());
     is_database_ = true;
-    return wal_capture_ ? LoadWal() : absl::OkStatus();
+    return absl::OkStatus();
   }
+  ECHOFS_RETURN_IF_ERROR(LookAtJournal());
   if (!journal_valid_) ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
-  if (NeverCommitted()) return main_->WriteAt(offset, bytes);
+  if (journal_valid_) ECHOFS_RETURN_IF_ERROR(CheckLogRoom(offset, bytes));
+  if (NeverCommitted()) {
+    new_database_due_ = false;  // it comes to an end again, or its transaction does
+    return main_->WriteAt(offset, bytes);
+  }
   if (journal_valid_) {
     const std::uint64_t end = offset + bytes.size();
     ECHOFS_RETURN_IF_ERROR(
@@ -178,17 +183,20 @@ absl::Status DatabaseCapture::Truncate(FileRole role, std::uint64_t size) {
       return TruncateMain(size);
     case FileRole::kWal: {
       if (!is_database_) return wal_->Truncate(size);
+      ECHOFS_RETURN_IF_ERROR(CatchUpWal());
       if (!wal_capture_->KeepsCaptured(size)) ECHOFS_RETURN_IF_ERROR(RestartWal());
       ECHOFS_RETURN_IF_ERROR(wal_->Truncate(size));
       wal_capture_->OnTruncate(size);
       return absl::OkStatus();
     }
     case FileRole::kJournal: {
+      ECHOFS_RETURN_IF_ERROR(LookAtJournal());
       const bool ends = journal_valid_ && size < sqlite::kJournalHeaderSize;
       if (ends) ECHOFS_RETURN_IF_ERROR(EndTransaction());
-      ECHOFS_RETURN_IF_ERROR(journal_->Truncate(size));
-      if (ends) ForgetTransaction();
-      return absl::OkStatus();
+      absl::Status truncated = journal_->Truncate(size);
+      journal_unread_ = !truncated.ok();
+      if (ends && truncated.ok()) ForgetTransaction();
+      return truncated;
     }
     default:
       return absl::InternalError("not a file that is captured");
@@ -197,9 +205,13 @@ absl::Status DatabaseCapture::Truncate(FileRole role, std::uint64_t size) {
 
 absl::Status DatabaseCapture::TruncateMain(std::uint64_t size) {
   if (!is_database_) return main_->Truncate(size);
+  ECHOFS_RETURN_IF_ERROR(LookAtJournal());
   if (!journal_valid_) ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
-  if (NeverCommitted()) return main_->Truncate(size);
+  if (NeverCommitted()) {
+    new_database_due_ = false;
+    return main_->Truncate(size);
+  }
   const std::uint64_t committed = std::uint64_t{position_.page_count} * position_.page_size;
   if (size < committed) {
     if (!journal_valid_) return Refuse(kUnjournaledWrite);
@@ -233,13 +245,16 @@ absl::Status DatabaseCapture::Sync(FileRole role) {
   }
   // After this sync SQLite may overwrite the only other copy of what the WAL holds (C5).
   if (index != LogIndex{}) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(index));
-  return file->Sync();
+  absl::Status synced = file->Sync();
+  if (!synced.ok() && role == FileRole::kWal) SetInDoubt();
+  return synced;
 }
 
 absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::Status()>& unlink) {
   absl::MutexLock files(&files_);
   switch (role) {
     case FileRole::kJournal: {
+      ECHOFS_RETURN_IF_ERROR(LookAtJournal());
       const bool ends = journal_valid_;
       if (ends) ECHOFS_RETURN_IF_ERROR(EndTransaction());
       ECHOFS_RETURN_IF_ERROR(unlink());
@@ -248,7 +263,10 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
       return absl::OkStatus();
     }
     case FileRole::kWal: {
-      if (is_database_) ECHOFS_RETURN_IF_ERROR(RestartWal());
+      if (is_database_) {
+        ECHOFS_RETURN_IF_ERROR(CatchUpWal());
+        ECHOFS_RETURN_IF_ERROR(RestartWal());
+      }
       ECHOFS_RETURN_IF_ERROR(unlink());
       absl::MutexLock logged(&logged_);
       wal_capture_.reset();
@@ -273,8 +291,11 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
         position_.dropped = true;
         ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
       }
+      ECHOFS_RETURN_IF_ERROR(
+          unlink());  // else it is a database still, with its first commit to come
       is_database_ = false;
-      return unlink();
+      new_database_due_ = false;
+      return absl::OkStatus();
     }
     default:
       return unlink();
@@ -298,6 +319,7 @@ bool DatabaseCapture::wal_mode() {
 
 absl::StatusOr<PageRun> DatabaseCapture::ReadPages(PageNumber first, std::uint32_t count) {
   absl::MutexLock files(&files_);
+  ECHOFS_RETURN_IF_ERROR(LookAtJournal());
   absl::MutexLock logged(&logged_);
   if (NeverCommitted()) {
     return absl::NotFoundError(fmt::format("{} has no committed transaction", name_));

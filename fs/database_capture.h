@@ -25,6 +25,12 @@
 // before the journal goes. If the operation then fails, or the application rolls back, the transaction is
 // still open with the hashes of what was just logged, so the way back is logged as a change set too.
 //
+// Errors. A commit frame counts once it is in the file, also when its writer is told of an error afterwards: by
+// its sync, or by a later write of the same transaction. SQLite then believes that the transaction failed. From
+// any error on (`in_doubt_`), a start of a new WAL must prove that the database file has all that the log says
+// (CheckCheckpointed); else it would drop a commit that replicas have. WalCapture::CatchUp comes before
+// anything else that is done to the WAL, so an error while looking for commits hides none.
+//
 // Neither. Before its first commit a database may be written freely; it becomes one change set when the last
 // writing descriptor closes (C6). Afterwards such writes are refused.
 #pragma once
@@ -84,7 +90,7 @@ class DatabaseCapture {
   absl::Status Sync(FileRole role);
   // The application removes the file: does what must come before and after `unlink`.
   absl::Status Remove(FileRole role, const std::function<absl::Status()>& unlink);
-  // The last descriptor that may write to the main file was closed.
+  // The last descriptor that may write to the main file was closed. When it fails, LogPending tries again.
   absl::Status LastWriterClosed();
   // ---- For recovery, before applications come ----
   // A transaction was committed, but its journal is still there (its super-journal is gone): takes it as if
@@ -96,8 +102,10 @@ class DatabaseCapture {
   absl::Status RecordWhole();
 
   // C3: given the start of the -shm file, whether a commit has been captured that the wal-index does not know:
-  // its writer may have died between the two.
+  // its writer may have died between the two, or believes that it failed.
   bool HasCommitUnknownTo(ByteView shm);
+  // Such a commit was found. Until it is known that the database file has it, the WAL is not started anew.
+  void SetInDoubt();
 
   // True when the operation at hand could wait (for pending commits, or a sync): run it where waiting is
   // allowed. For Write on kMain and kWal, and for all other operations.
@@ -127,7 +135,15 @@ class DatabaseCapture {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status TruncateMain(std::uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RestartWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status CatchUpWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status CheckCheckpointed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
+  absl::Status WriteFrames(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status CheckLogRoom(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  absl::Status LogNewDatabase() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status DrainLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status SetWal(std::shared_ptr<File> file) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   // Takes the commits of the WAL file as it is.
   absl::Status LoadWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status LoadMain() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
@@ -139,6 +155,7 @@ class DatabaseCapture {
   // Remembers what pages [first, last] are before they change.
   absl::Status RememberPages(PageNumber first, PageNumber last)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  absl::Status LookAtJournal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status EndTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   void ForgetTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RecordMainFile(bool whole) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
@@ -162,12 +179,18 @@ class DatabaseCapture {
 
   // The open transaction of a rollback journal.
   bool journal_valid_ ABSL_GUARDED_BY(files_) = false;
+  bool journal_unread_ ABSL_GUARDED_BY(files_) = false;  // an error left open whether it is valid
   bool application_syncs_ ABSL_GUARDED_BY(files_) = false;
   absl::flat_hash_map<PageNumber, std::uint64_t> dirty_ ABSL_GUARDED_BY(files_);
+  // The log was seen to have room for an entry of so many bytes.
+  std::uint64_t log_room_ ABSL_GUARDED_BY(files_) = 0;
 
   std::unique_ptr<WalCapture> wal_capture_ ABSL_GUARDED_BY(files_);
   std::deque<WalCommit> pending_ ABSL_GUARDED_BY(files_);
   absl::Status log_failure_ ABSL_GUARDED_BY(files_);
+  bool in_doubt_ ABSL_GUARDED_BY(files_) = false;
+  // A new database was closed, and the log did not take it.
+  bool new_database_due_ ABSL_GUARDED_BY(files_) = false;
 
   absl::Mutex logged_ ABSL_ACQUIRED_AFTER(files_);
   DatabasePosition position_ ABSL_GUARDED_BY(logged_);

@@ -43,16 +43,48 @@ absl::Status DatabaseCapture::RememberPages(PageNumber first, PageNumber last) {
 }
 
 absl::Status DatabaseCapture::WriteJournal(std::uint64_t offset, ByteView bytes) {
+  ECHOFS_RETURN_IF_ERROR(LookAtJournal());
   const bool ends =
       journal_valid_ && offset == 0 && bytes.size() >= 8 && !sqlite::HasJournalMagic(bytes);
   if (ends) ECHOFS_RETURN_IF_ERROR(EndTransaction());
-  ECHOFS_RETURN_IF_ERROR(journal_->WriteAt(offset, bytes));
-  if (ends) ForgetTransaction();
-  if (offset < 8) {
-    std::array<std::uint8_t, 8> magic{};
-    ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*journal_, 0, magic));
-    journal_valid_ = sqlite::HasJournalMagic(magic);
+  if (absl::Status written = journal_->WriteAt(offset, bytes); !written.ok()) {
+    journal_unread_ = true;
+    return written;
   }
+  if (ends) ForgetTransaction();
+  if (offset == 0 && bytes.size() >= 8) {
+    journal_valid_ = sqlite::HasJournalMagic(bytes);
+  } else if (offset < 8) {
+    journal_unread_ = true;
+  }
+  return LookAtJournal();
+}
+
+// What the file starts with decides, also for SQLite: after an error a part of a write may be there. A
+// transaction is in the log before anything is written that could end it.
+absl::Status DatabaseCapture::LookAtJournal() {
+  if (!journal_unread_) return absl::OkStatus();
+  std::array<std::uint8_t, 8> magic{};
+  ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*journal_, 0, magic));
+  journal_unread_ = false;
+  if (journal_valid_ && !sqlite::HasJournalMagic(magic)) ForgetTransaction();
+  journal_valid_ = sqlite::HasJournalMagic(magic);
+  return absl::OkStatus();
+}
+
+// A full disk is told at a write, where SQLite calls it by its name: an error of the operation that ends the
+// journal is an I/O error to it. What a rollback writes changes nothing, or is in `dirty_` already.
+absl::Status DatabaseCapture::CheckLogRoom(std::uint64_t offset, ByteView bytes) {
+  constexpr std::uint64_t kRoomStep = 64 << 10;  // bytes
+  const std::uint64_t need =
+      NeverCommitted() ? offset + bytes.size()
+                       : std::uint64_t{dirty_.size()} * position_.page_size + bytes.size();
+  if (need <= log_room_) return absl::OkStatus();
+  std::vector<std::uint8_t> old(bytes.size());
+  ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*main_, offset, old));
+  if (std::equal(bytes.begin(), bytes.end(), old.begin())) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(context_.log->CheckRoom(need + kRoomStep));
+  log_room_ = need + kRoomStep;
   return absl::OkStatus();
 }
 
@@ -60,6 +92,7 @@ void DatabaseCapture::ForgetTransaction() {
   dirty_.clear();
   journal_valid_ = false;
   application_syncs_ = false;
+  log_room_ = 0;
 }
 
 // C4: the log entry is written, and synced if the application syncs, before the journal goes.
@@ -69,7 +102,9 @@ absl::Status DatabaseCapture::EndTransaction() {
   absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
   absl::MutexLock logged(&logged_);
   if (NeverCommitted()) {
-    if (!header.ok()) return absl::OkStatus();  // the creation was rolled back
+    // The creation was rolled back.
+    if (absl::IsFailedPrecondition(header.status())) return absl::OkStatus();
+    if (!header.ok()) return header.status();
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   } else {
     if (!header.ok()) {
@@ -166,16 +201,34 @@ absl::Status DatabaseCapture::RecordWhole() {
 
 absl::Status DatabaseCapture::LastWriterClosed() {
   absl::MutexLock files(&files_);
+  ECHOFS_RETURN_IF_ERROR(LookAtJournal());
   if (!is_database_ || journal_valid_) return absl::OkStatus();
-  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::Status logged = DrainLocked();
+  if (logged.ok()) logged = LogNewDatabase();
+  if (!logged.ok()) {
+    spdlog::error("{}: could not be put into the log, and will be tried again: {}", name_,
+                  std::string(logged.message()));
+    new_database_due_ = true;
+    context_.wake();
+  }
+  return logged;
+}
+
+absl::Status DatabaseCapture::LogNewDatabase() {
   absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
   absl::MutexLock logged(&logged_);
-  if (!NeverCommitted() || !header.ok() || header->page_count == 0) return absl::OkStatus();
-  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, main_->Size());
-  if (size < std::uint64_t{header->page_count} * header->page_size) return absl::OkStatus();
-  ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
-  dirty_.clear();
-  wal_mode_ = header->wal_mode;
+  const bool is_new =
+      NeverCommitted() && !absl::IsFailedPrecondition(header.status());  // no header is no database
+  if (is_new) {
+    ECHOFS_RETURN_IF_ERROR(header.status());
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, main_->Size());
+    if (header->page_count != 0 && size >= std::uint64_t{header->page_count} * header->page_size) {
+      ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
+      dirty_.clear();
+      wal_mode_ = header->wal_mode;
+    }
+  }
+  new_database_due_ = false;
   return absl::OkStatus();
 }
 

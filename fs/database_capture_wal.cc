@@ -13,6 +13,23 @@
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
+
+absl::Status DatabaseCapture::SetWal(std::shared_ptr<File> file) {
+  {
+    absl::MutexLock logged(&logged_);  // LogPending reads wal_ under it
+    wal_ = std::move(file);
+    wal_capture_ = std::make_unique<WalCapture>(wal_.get());
+  }
+  absl::Status loaded = is_database_ ? LoadWal() : absl::OkStatus();
+  if (loaded.ok()) return absl::OkStatus();
+  // As if it had not been opened: what was found is found again the next time.
+  absl::MutexLock logged(&logged_);
+  wal_pages_.clear();
+  wal_capture_.reset();
+  wal_.reset();
+  return loaded;
+}
+
 absl::Status DatabaseCapture::LoadWal() {
   std::vector<WalCommit> commits;
   ECHOFS_RETURN_IF_ERROR(wal_capture_->Load(&commits));
@@ -70,6 +87,20 @@ absl::Status DatabaseCapture::DrainLocked() {
 
 absl::Status DatabaseCapture::WriteWal(std::uint64_t offset, ByteView bytes) {
   if (!is_database_) return wal_->WriteAt(offset, bytes);
+  absl::Status written = WriteFrames(offset, bytes);
+  if (!written.ok()) in_doubt_ = true;
+  return written;
+}
+
+absl::Status DatabaseCapture::CatchUpWal() {
+  std::vector<WalCommit> commits;
+  absl::Status status = wal_capture_->CatchUp(&commits);
+  Enqueue(std::move(commits));
+  return status;
+}
+
+absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) {
+  ECHOFS_RETURN_IF_ERROR(CatchUpWal());
   if (wal_capture_->RestartsWal(offset, bytes)) {
     ECHOFS_RETURN_IF_ERROR(RestartWal());
   } else if (pending_.size() >= kPendingCommitsMax || !log_failure_.ok()) {
@@ -81,27 +112,54 @@ absl::Status DatabaseCapture::WriteWal(std::uint64_t offset, ByteView bytes) {
     spdlog::error("{}: {}; refused", name_, std::string(check.message()));
     return check;
   }
-  ECHOFS_RETURN_IF_ERROR(wal_->WriteAt(offset, bytes));
+  if (absl::Status written = wal_->WriteAt(offset, bytes); !written.ok()) {
+    wal_capture_->OnFailedWrite();
+    return written;
+  }
   std::vector<WalCommit> commits;
-  ECHOFS_RETURN_IF_ERROR(wal_capture_->OnWrite(offset, bytes, &commits));
+  absl::Status followed = wal_capture_->OnWrite(offset, bytes, &commits);
   Enqueue(std::move(commits));
-  return absl::OkStatus();
+  return followed;
 }
 
 // All that the WAL holds is in the log and, as SQLite does this only then, in the database file.
 absl::Status DatabaseCapture::RestartWal() {
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
+  if (in_doubt_) ECHOFS_RETURN_IF_ERROR(CheckCheckpointed());
+  in_doubt_ = false;
   wal_pages_.clear();
   wal_hashes_.clear();
   return absl::OkStatus();
+}
+
+absl::Status DatabaseCapture::CheckCheckpointed() {
+  std::vector<std::uint8_t> content(position_.page_size);
+  for (const auto& [page, newest] : wal_pages_) {
+    if (page > position_.page_count) continue;
+    ECHOFS_RETURN_IF_ERROR(
+        ReadZeroFilled(*main_, std::uint64_t{page - 1} * position_.page_size, content));
+    if (PageHash(page, content) == newest.hash) continue;
+    absl::Status refused = absl::FailedPreconditionError(fmt::format(
+        "a new start of the WAL would drop a committed transaction: page {} is not in the database "
+        "file",
+        page));
+    spdlog::error("{}: {}; refused", name_, std::string(refused.message()));
+    return refused;
+  }
+  return absl::OkStatus();
+}
+
+void DatabaseCapture::SetInDoubt() {
+  absl::MutexLock files(&files_);
+  in_doubt_ = true;
 }
 
 bool DatabaseCapture::LogPending() {
   const WalCommit* commit = nullptr;
   {
     absl::MutexLock files(&files_);
-    if (pending_.empty()) return false;
+    if (pending_.empty()) return new_database_due_ && LogNewDatabase().ok();
     commit = &pending_.front();  // stays valid: only this thread removes the front
   }
   absl::Status status;
@@ -126,7 +184,7 @@ bool DatabaseCapture::LogPending() {
 
 bool DatabaseCapture::HasPending() {
   absl::MutexLock files(&files_);
-  return !pending_.empty();
+  return !pending_.empty() || new_database_due_;
 }
 
 absl::Status DatabaseCapture::CheckCheckpoint(std::uint64_t offset, ByteView bytes) {
@@ -215,13 +273,26 @@ absl::Status DatabaseCapture::RecordWalCommit(const WalCommit& commit) {
 }
 
 bool DatabaseCapture::HasCommitUnknownTo(ByteView shm) {
+  // A new start of the WAL adds 1 to salt-1, first in the wal-index. When its writer ends there, others may do
+  // it again before one of them writes the WAL's header.
+  constexpr std::uint32_t kRestartsMax = 4096;
   const sqlite::WalIndexSummary index = sqlite::ParseWalIndexSummary(shm);
   absl::MutexLock files(&files_);
-  if (!is_database_ || !wal_capture_ || !wal_capture_->header() || !index.initialized) return false;
+  if (!is_database_ || !wal_capture_ || !index.initialized) return false;
+  if (absl::Status status = CatchUpWal(); !status.ok()) {
+    spdlog::error("{}: the WAL cannot be read: {}", name_, std::string(status.message()));
+    return true;  // there may be one; a wal-index that is recovered in vain does no harm
+  }
+  if (!wal_capture_->header()) return false;
   const sqlite::WalHeader& wal = *wal_capture_->header();
-  // With other salts the WAL is about to be started anew, or was, and its frames are all in the database.
-  if (index.salt1 != wal.salt1 || index.salt2 != wal.salt2) return false;
-  return index.max_frame < wal_capture_->captured_frames();
+  if (index.salt1 == wal.salt1 && index.salt2 == wal.salt2) {
+    return index.max_frame < wal_capture_->captured_frames();
+  }
+  // The WAL is about to be started anew, and its frames are all in the database. Or the other way round: this
+  // WAL is the first one of its kind, with random salts, and the wal-index has not heard of it.
+  const std::uint32_t restarts = index.salt1 - wal.salt1;
+  return wal_capture_->captured_frames() > 0 && index.max_frame == 0 &&
+         (restarts == 0 || restarts > kRestartsMax);
 }
 
 }  // namespace echofs::fs

@@ -85,7 +85,7 @@ class FileSystem {
   absl::Status ReadDirectory(InodeNumber number, std::uint64_t offset,
                              const std::function<bool(const DirectoryEntry&)>& emit);
 
-  // ---- Attributes and data (file_system_data.cc) ----
+  // ---- Attributes and data (file_system_data.cc, file_system_wal_index.cc) ----
   absl::StatusOr<struct stat> GetAttributes(InodeNumber number);
   absl::StatusOr<struct stat> SetAttributes(InodeNumber number, const AttributeChange& change);
   // `own`: the descriptor is one of the daemon's own, for locks: it counts for nothing.
@@ -108,7 +108,9 @@ class FileSystem {
   // An application closes a descriptor: whether its database has a commit that the wal-index lacks, and what
   // is to be done then, on a worker. `thread` is the pid of the request.
   bool FlushNeedsRepair(InodeNumber number);
-  absl::Status RepairAtFlush(InodeNumber number, pid_t thread);
+  // The same after an error that an application is about to be told of, for a file of a WAL.
+  bool ErrorNeedsRepair(InodeNumber number);
+  void RepairIndex(InodeNumber number, pid_t thread);
 
   const std::string& root() const { return root_; }
 
@@ -120,9 +122,11 @@ class FileSystem {
   struct stat ControlAttributes(const Node& node);
   std::string TextOf(const Node& node);
   // The database that the file at `path` belongs to by its name, or null.
-  std::shared_ptr<Database> DatabaseForPath(const std::string& path, sqlite::FileRole role);
-  // The same for a node, remembered there; its file is made known to the capture.
-  std::shared_ptr<Database> AttachDatabase(Node& node, const NodeView& view);
+  absl::StatusOr<std::shared_ptr<Database>> DatabaseForPath(const std::string& path,
+                                                            sqlite::FileRole role);
+  // The same for a node, remembered there; its file is made known to the capture. An error means that it is
+  // not known whether the file is part of a database: nothing may be done to it.
+  absl::StatusOr<std::shared_ptr<Database>> AttachDatabase(Node& node, const NodeView& view);
   // The rest of Open, when the open is counted.
   absl::Status OpenCounted(Node& node, int flags);
   // The node's view with its backing file, which is opened when it is not.

@@ -1,16 +1,15 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "fs/database_set.h"
 #include "fs/file_system.h"
-#include "fs/wal_index_repair.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -118,26 +117,36 @@ absl::StatusOr<struct stat> FileSystem::GetAttributes(InodeNumber number) {
   return StatNode(*node);
 }
 
-std::shared_ptr<Database> FileSystem::DatabaseForPath(const std::string& path, FileRole role) {
+absl::StatusOr<std::shared_ptr<Database>> FileSystem::DatabaseForPath(const std::string& path,
+                                                                      FileRole role) {
   if (!IsDatabaseFile(role)) return nullptr;
   const std::string main = role == FileRole::kMain ? path : databases_->MainPath(path);
   if (auto database = databases_->Find(main)) return database;
   struct stat st;
-  if (lstat(BackingPath(main).c_str(), &st) != 0 || !S_ISREG(st.st_mode)) return nullptr;
+  if (lstat(BackingPath(main).c_str(), &st) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG) return nullptr;
+    return LastError(main);
+  }
+  if (!S_ISREG(st.st_mode)) return nullptr;
   absl::StatusOr<std::shared_ptr<Database>> database = databases_->OpenMain(main);
-  return database.ok() ? *database : nullptr;
+  if (absl::IsNotFound(database.status())) return nullptr;  // removed since
+  return database;
 }
 
-std::shared_ptr<Database> FileSystem::AttachDatabase(Node& node, const NodeView& view) {
+absl::StatusOr<std::shared_ptr<Database>> FileSystem::AttachDatabase(Node& node,
+                                                                     const NodeView& view) {
   if (view.removed || !IsDatabaseFile(view.role) || node.control != ControlFile::kNone) {
     return nullptr;
   }
   if (view.database && !view.database->removed()) return view.database;
-  std::shared_ptr<Database> database = DatabaseForPath(tree_.Path(node), view.role);
+  ECHOFS_ASSIGN_OR_RETURN(std::shared_ptr<Database> database,
+                          DatabaseForPath(tree_.Path(node), view.role));
   if (!database) return nullptr;
   if (database->capture() && view.role != FileRole::kShm) {
-    absl::Status set = database->capture()->SetFile(view.role, view.file);
-    if (!set.ok()) databases_->LogOnce(std::string(set.message()));
+    if (absl::Status set = database->capture()->SetFile(view.role, view.file); !set.ok()) {
+      spdlog::error("{}: {}", database->name(), std::string(set.message()));
+      return set;
+    }
   }
   tree_.SetDatabase(node, database);
   return database;
@@ -177,7 +186,7 @@ absl::Status FileSystem::Open(InodeNumber number, int flags, bool own) {
 
 absl::Status FileSystem::OpenCounted(Node& node, int flags) {
   ECHOFS_ASSIGN_OR_RETURN(const NodeView view, ViewWithFile(node));
-  AttachDatabase(node, view);
+  ECHOFS_RETURN_IF_ERROR(AttachDatabase(node, view).status());
   if ((flags & O_TRUNC) == 0) return absl::OkStatus();
   AttributeChange change;
   change.size = 0;
@@ -230,7 +239,7 @@ absl::Status FileSystem::Write(InodeNumber number, std::uint64_t offset, ByteVie
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const NodeView view = tree_.View(*node);
   if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
-  const std::shared_ptr<Database> database = AttachDatabase(*node, view);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (!database) return view.file->WriteAt(offset, bytes);
   if (DatabaseCapture* const capture = database->capture()) {
     return view.role == FileRole::kShm ? view.file->WriteAt(offset, bytes)
@@ -254,7 +263,7 @@ absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
   std::shared_ptr<Database> database;
   if (number != tree_.root()->number && (view.file || change.size)) {
     ECHOFS_ASSIGN_OR_RETURN(view, ViewWithFile(*node));
-    database = AttachDatabase(*node, view);
+    ECHOFS_ASSIGN_OR_RETURN(database, AttachDatabase(*node, view));
   } else if (number != tree_.root()->number && databases_->read_only()) {
     database = databases_->Find(databases_->MainPath(tree_.Path(*node)));
   }
@@ -279,7 +288,7 @@ absl::Status FileSystem::Sync(InodeNumber number) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const NodeView view = tree_.View(*node);
   if (!view.file) return absl::OkStatus();
-  const std::shared_ptr<Database> database = AttachDatabase(*node, view);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (database && database->capture() && view.role != FileRole::kShm) {
     return database->capture()->Sync(view.role);
   }
@@ -290,7 +299,7 @@ absl::Status FileSystem::Allocate(InodeNumber number, std::uint64_t end) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const NodeView view = tree_.View(*node);
   if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
-  const std::shared_ptr<Database> database = AttachDatabase(*node, view);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (database && databases_->read_only() && database->IsDatabase()) return ReadOnlyNode(*database);
   if (database && database->capture() && view.role != FileRole::kShm) {
     return database->capture()->Extend(view.role, end);
@@ -302,6 +311,11 @@ absl::Status FileSystem::Allocate(InodeNumber number, std::uint64_t end) {
 absl::Status FileSystem::SyncDirectory(InodeNumber number) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   return storage_->SyncDirectory(BackingPath(tree_.Path(*node)));
+}
+
+void FileSystem::SetKernel(PageCache* cache, std::string mount_point) {
+  cache_ = cache;
+  mount_point_ = std::move(mount_point);
 }
 
 bool FileSystem::WriteMayWait(InodeNumber number, std::uint64_t offset, std::uint64_t size) {
@@ -318,49 +332,6 @@ bool FileSystem::TruncateMayWait(InodeNumber number) {
   const NodeView view = tree_.View(*node);
   if (!view.database || !view.database->capture() || view.role == FileRole::kShm) return false;
   return view.role != FileRole::kJournal || view.database->capture()->EndOfJournalMayWait();
-}
-
-void FileSystem::SetKernel(PageCache* cache, std::string mount_point) {
-  cache_ = cache;
-  mount_point_ = std::move(mount_point);
-}
-
-// The kernel has written the mapped pages of a -shm back before it sends the FLUSH.
-bool FileSystem::FlushNeedsRepair(InodeNumber number) {
-  const std::shared_ptr<Node> node = tree_.Find(number);
-  if (!node) return false;
-  const NodeView view = tree_.View(*node);
-  if (!view.database || !view.database->capture() || !view.database->capture()->wal_mode()) {
-    return false;
-  }
-  std::shared_ptr<File> shm = view.file;
-  if (view.role != FileRole::kShm) {
-    OpenOptions read_only;
-    read_only.read_only = true;
-    absl::StatusOr<std::unique_ptr<File>> opened = storage_->Open(
-        BackingPath(view.database->name()) + std::string(sqlite::kShmSuffix), read_only);
-    if (!opened.ok()) return false;
-    shm = *std::move(opened);
-  }
-  std::array<std::uint8_t, sqlite::kWalIndexHeadersSize> headers{};
-  if (!shm || !ReadZeroFilled(*shm, 0, headers).ok()) return false;
-  return view.database->capture()->HasCommitUnknownTo(headers);
-}
-
-absl::Status FileSystem::RepairAtFlush(InodeNumber number, pid_t thread) {
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
-  const std::shared_ptr<Database> database = tree_.View(*node).database;
-  if (!database) return absl::OkStatus();
-  const std::string shm = database->name() + std::string(sqlite::kShmSuffix);
-  return RepairWalIndex(
-      {database->capture(), cache_, storage_, BackingPath(shm), mount_point_ + "/" + shm, thread});
-}
-
-bool FileSystem::WantsFlush(InodeNumber number) {
-  const std::shared_ptr<Node> node = tree_.Find(number);
-  if (!node) return false;
-  const FileRole role = tree_.View(*node).role;
-  return role == FileRole::kWal || role == FileRole::kShm;
 }
 
 }  // namespace echofs::fs

@@ -160,7 +160,8 @@ absl::Status FileSystem::Unlink(InodeNumber parent_number, std::string_view name
   const std::string relative = tree_.ChildPath(*parent, name);
   const std::string path = BackingPath(relative);
   const sqlite::FileRole role = sqlite::ClassifyFileName(name).role;
-  const std::shared_ptr<Database> database = DatabaseForPath(relative, role);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database,
+                          DatabaseForPath(relative, role));
   const auto unlink_backing = [&path]() {
     return unlink(path.c_str()) == 0 ? absl::OkStatus() : LastError(path);
   };
@@ -189,8 +190,8 @@ absl::Status FileSystem::RemoveDirectory(InodeNumber parent_number, std::string_
 
 // A database keeps its name for life, and so do its files and the directories above it (section 11).
 absl::Status FileSystem::CheckMovable(const std::string& path, std::string_view name) {
-  const std::shared_ptr<Database> database =
-      DatabaseForPath(path, sqlite::ClassifyFileName(name).role);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database,
+                          DatabaseForPath(path, sqlite::ClassifyFileName(name).role));
   if ((database && database->IsDatabase()) || databases_->HasDatabaseBelow(path)) {
     return StatusFromErrno(EPERM, fmt::format("{}: a database cannot be renamed", path));
   }

@@ -60,6 +60,8 @@ class FuseMount final : public Mount {
   }
 
   void Stop() override {
+    context_.stopping = true;
+    while (context_.repairs != 0) absl::SleepFor(absl::Milliseconds(1));
     if (session_ != nullptr) fuse_session_exit(session_);
     // Threads that wait for a request are woken by a signal until they have seen that it is over.
     while (running_.load() != 0) {

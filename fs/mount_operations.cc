@@ -249,13 +249,33 @@ void Read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, 
   fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()), *n);
 }
 
+// For workers. Nothing is done when the mount stops: no wal-index survives it.
+void RepairIndex(fuse_req_t request, fuse_ino_t inode) {
+  MountContext& context = Context(request);
+  ++context.repairs;
+  if (!context.stopping) {
+    context.file_system->RepairIndex(inode, fuse_req_ctx(request)->pid);
+  }
+  --context.repairs;
+}
+
+// Answers with the error of an operation on a file's data, after the wal-index has been seen to (design C3).
+void ReplyFailure(fuse_req_t request, fuse_ino_t inode, const absl::Status& status) {
+  FileSystem* const files = &Files(request);
+  if (!files->ErrorNeedsRepair(inode)) return ReplyStatus(request, status);
+  Context(request).workers->Post([request, inode, status] {
+    RepairIndex(request, inode);
+    ReplyStatus(request, status);
+  });
+}
+
 void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
            fuse_file_info*) {
   FileSystem* const files = &Files(request);
   const auto position = static_cast<std::uint64_t>(offset);
   const ByteView bytes(reinterpret_cast<const std::uint8_t*>(data), size);
-  const auto reply = [request, size](const absl::Status& status) {
-    if (!status.ok()) return ReplyStatus(request, status);
+  const auto reply = [request, inode, size](const absl::Status& status) {
+    if (!status.ok()) return ReplyFailure(request, inode, status);
     fuse_reply_write(request, size);
   };
   if (!files->WriteMayWait(inode, position, size))
@@ -272,14 +292,19 @@ void Flush(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
     fuse_reply_err(request, 0);
     return;
   }
-  Context(request).workers->Post([request, files, inode, thread = fuse_req_ctx(request)->pid] {
-    ReplyStatus(request, files->RepairAtFlush(inode, thread));
+  Context(request).workers->Post([request, inode] {
+    RepairIndex(request, inode);
+    fuse_reply_err(request, 0);  // the application could do nothing about an error
   });
 }
 
 void Sync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {
   FileSystem* const files = &Files(request);
-  Run(request, true, [request, files, inode] { ReplyStatus(request, files->Sync(inode)); });
+  Run(request, true, [request, files, inode] {
+    const absl::Status status = files->Sync(inode);
+    if (!status.ok()) return ReplyFailure(request, inode, status);
+    fuse_reply_err(request, 0);
+  });
 }
 
 void OpenDirectory(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {

@@ -19,6 +19,9 @@ struct MountContext {
   KernelPageCache* page_cache = nullptr;
   WorkerPool* workers = nullptr;
   std::atomic<bool> ended{false};
+  // A repair of a wal-index opens a file through the mount: it must be over before nobody serves that.
+  std::atomic<bool> stopping{false};
+  std::atomic<int> repairs{0};
 };
 
 // The table of callbacks.

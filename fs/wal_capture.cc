@@ -25,11 +25,22 @@ absl::Status WalCapture::ReadHeader() {
 
 absl::Status WalCapture::Load(std::vector<WalCommit>* commits) {
   OnTruncate(0);
+  behind_ = true;
+  return CatchUp(commits);
+}
+
+absl::Status WalCapture::CatchUp(std::vector<WalCommit>* commits) {
+  if (!behind_) return absl::OkStatus();
   ECHOFS_RETURN_IF_ERROR(ReadHeader());
-  if (!header_) return absl::OkStatus();
-  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, wal_->Size());
-  written_ = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
-  return Advance(commits);
+  if (header_) {
+    ForgetAfter(captured_);
+    last_header_frame_ = 0;
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, wal_->Size());
+    written_ = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
+    ECHOFS_RETURN_IF_ERROR(Advance(commits));
+  }
+  behind_ = false;
+  return absl::OkStatus();
 }
 
 std::uint32_t WalCapture::FrameAt(std::uint64_t offset) const {
@@ -75,6 +86,13 @@ absl::Status WalCapture::CheckPageOne(std::uint64_t offset, ByteView bytes) {
 
 absl::Status WalCapture::OnWrite(std::uint64_t offset, ByteView bytes,
                                  std::vector<WalCommit>* commits) {
+  absl::Status status = Follow(offset, bytes, commits);
+  if (!status.ok()) behind_ = true;
+  return status;
+}
+
+absl::Status WalCapture::Follow(std::uint64_t offset, ByteView bytes,
+                                std::vector<WalCommit>* commits) {
   if (bytes.empty()) return absl::OkStatus();
   if (offset < sqlite::kWalHeaderSize) ECHOFS_RETURN_IF_ERROR(ReadHeader());
   const std::uint64_t end = offset + bytes.size();

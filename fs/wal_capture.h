@@ -10,6 +10,9 @@
 // touching a frame in (captured_, verified_]; in the second case verified_ goes back to the frame before it.
 // Both are looked at after each write, so a commit is found by the very write that completes its chain, and
 // each write costs at most the frames that it makes verifiable: O(pages) for a transaction in all.
+//
+// After a write or a look at the file that failed, what the file holds behind captured_ is not known: a commit
+// may be there that has not been found. Nothing else may happen to the file before CatchUp has looked again.
 #pragma once
 
 #include <array>
@@ -58,7 +61,12 @@ class WalCapture {
   bool RestartsWal(std::uint64_t offset, ByteView bytes) const;
 
   // To be told after the write is in the file; appends commits that it completed to `commits`.
+  // Also after an error `commits` are captured; then CatchUp is due.
   absl::Status OnWrite(std::uint64_t offset, ByteView bytes, std::vector<WalCommit>* commits);
+  // To be told when a write failed: a part of it may be in the file.
+  void OnFailedWrite() { behind_ = true; }
+  // To be called before anything is done to the file: looks again at what an error has hidden. As OnWrite.
+  absl::Status CatchUp(std::vector<WalCommit>* commits);
   // True when no captured frame lies behind `size`: SQLite cuts off what an earlier WAL left behind the
   // frames in use (journal_size_limit).
   bool KeepsCaptured(std::uint64_t size) const;
@@ -71,6 +79,7 @@ class WalCapture {
   std::uint32_t captured_frames() const { return captured_; }
 
  private:
+  absl::Status Follow(std::uint64_t offset, ByteView bytes, std::vector<WalCommit>* commits);
   absl::Status ReadHeader();
   std::uint64_t frame_size() const { return header_->page_size + sqlite::kFrameHeaderSize; }
   std::uint32_t FrameAt(std::uint64_t offset) const;
@@ -87,6 +96,7 @@ class WalCapture {
   // Of the frames (captured_, verified_].
   std::vector<WalFrame> open_frames_;
   std::vector<sqlite::WalChecksum> open_checksums_;
+  bool behind_ = false;  // see CatchUp
   // Last frame whose page has been written since the WAL was started anew.
   std::uint32_t written_ = 0;
   // The frame header that was written last: SQLite writes its page next.

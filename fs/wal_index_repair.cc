@@ -4,8 +4,8 @@
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
-#include <array>
 #include <cerrno>
+#include <cstddef>
 #include <fstream>
 #include <memory>
 #include <vector>
@@ -16,6 +16,9 @@
 
 namespace echofs::fs {
 namespace {
+
+constexpr std::size_t kInitialized = 12;  // offset in a copy of the header
+constexpr std::size_t kWord = 8;          // bytes that are stored in one piece
 
 // The process of a thread; 0 when it cannot be told (gone, or in another pid namespace).
 pid_t ProcessOf(pid_t thread) {
@@ -41,7 +44,7 @@ absl::Status RepairWalIndex(const WalIndexRepair& repair) {
                           (*lock)->TryLock(LockKind::kExclusive, sqlite::kShmWriteLock, 1));
   if (!locked) {
     const int holder = (*lock)->ConflictingPid(LockKind::kExclusive, sqlite::kShmWriteLock, 1);
-    if (holder != 0 && holder != ProcessOf(repair.closing_thread)) return absl::OkStatus();
+    if (holder != 0 && holder != ProcessOf(repair.thread)) return absl::OkStatus();
   }
   struct stat st;
   if (lstat(repair.mounted_shm.c_str(), &st) != 0)
@@ -55,14 +58,21 @@ absl::Status RepairWalIndex(const WalIndexRepair& repair) {
     ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*shm, 0, headers));
   }
   if (!repair.capture->HasCommitUnknownTo(headers)) return absl::OkStatus();
+  repair.capture->SetInDoubt();
   spdlog::info(
-      "{}: a writer ended between its commit and the wal-index; the transaction counts, and the "
-      "next "
-      "connection recovers the wal-index",
+      "{}: a commit is in the WAL that its writer has not published, having ended or been told of "
+      "an error; the transaction counts, and the next connection recovers the wal-index",
       repair.mounted_shm);
-  const std::array<std::uint8_t, sqlite::kWalIndexHeadersSize> cleared{};
-  ECHOFS_RETURN_IF_ERROR(shm->WriteAt(0, cleared));
-  return repair.cache->Store(st.st_ino, 0, cleared);
+  // What applications have mapped comes first: the disk below may be what has failed.
+  absl::Status written;
+  for (const std::size_t copy : {std::size_t{0}, sqlite::kWalIndexHeadersSize / 2}) {
+    headers[copy + kInitialized] = 0;
+    const std::size_t begin = copy + kInitialized / kWord * kWord;
+    const ByteView word = ByteView(headers).subspan(begin, kWord);
+    ECHOFS_RETURN_IF_ERROR(repair.cache->Store(st.st_ino, begin, word));
+    written.Update(shm->WriteAt(begin, word));
+  }
+  return written;
 }
 
 }  // namespace echofs::fs

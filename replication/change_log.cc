@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "replication/change_log_impl.h"
@@ -148,6 +149,14 @@ void ChangeLogImpl::Publish(const LogEntry& entry) {
   last_ = entry.index;
   last_term_ = entry.term;
   committed_.SignalAll();
+}
+
+absl::Status ChangeLogImpl::CheckRoom(std::uint64_t bytes) const {
+  // An entry brings a header, and now and then a new segment with its catalog.
+  constexpr std::uint64_t kReserve = 64 << 10;  // bytes
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t free, options_.storage->FreeBytes(directory_));
+  if (free >= bytes + kReserve) return absl::OkStatus();
+  return StatusFromErrno(ENOSPC, fmt::format("{}: {} bytes are free", directory_, free));
 }
 
 absl::Status ChangeLogImpl::Sync(LogIndex index) {

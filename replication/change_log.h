@@ -117,6 +117,10 @@ class ChangeLog {
   // Begin, Write, Commit: a payload up to 256 KiB costs one write call.
   absl::StatusOr<LogIndex> Append(const LogEntry& entry, ByteView payload);
 
+  // ResourceExhausted when the disk has surely no room for entries of `bytes` more. Only a hint: others
+  // may take the room before it is used.
+  virtual absl::Status CheckRoom(std::uint64_t bytes) const = 0;
+
   // Makes all entries up to `index` durable; concurrent calls share one fdatasync. OutOfRange when
   // the log does not reach `index`. After an error nothing is known to be durable that was not
   // before; the next call writes the entries in question again.

@@ -79,6 +79,7 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
   ChangeLogImpl(std::string directory, const ChangeLogOptions& options, RecoveredLog recovered);
 
   absl::StatusOr<std::unique_ptr<EntryWriter>> Begin(const LogEntry& entry) override;
+  absl::Status CheckRoom(std::uint64_t bytes) const override;
   absl::Status Sync(LogIndex index) override;
   absl::Status Reset(LogIndex base, Term base_term,
                      const std::vector<DatabasePosition>& catalog) override;

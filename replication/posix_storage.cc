@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -160,6 +161,13 @@ class PosixStorageImpl final : public Storage {
     if (::lstat(path.c_str(), &info) == 0) return true;
     if (errno == ENOENT || errno == ENOTDIR) return false;
     return Failure(errno, "stat", path);
+  }
+
+  absl::StatusOr<std::uint64_t> FreeBytes(const std::string& path) override {
+    struct statvfs info;
+    if (::statvfs(path.c_str(), &info) != 0) return Failure(errno, "ask for the room on", path);
+    const std::uint64_t blocks = ::geteuid() == 0 ? info.f_bfree : info.f_bavail;
+    return blocks * info.f_frsize;
   }
 };
 

@@ -58,6 +58,8 @@ class Storage {
   // Names (not paths) of the entries of a directory but "." and "..", sorted.
   virtual absl::StatusOr<std::vector<std::string>> List(const std::string& path) = 0;
   virtual absl::StatusOr<bool> Exists(const std::string& path) = 0;
+  // Bytes that can still be written to the file system that `path` is on.
+  virtual absl::StatusOr<std::uint64_t> FreeBytes(const std::string& path) = 0;
 };
 
 // The file system of this machine. Lives for ever.

@@ -8,7 +8,9 @@ import struct
 import subprocess
 import sys
 
-from harness import ClusterTest
+from harness import COMMAND_SECONDS, ClusterTest, run, scaled
+
+CRASH_WRITER = os.environ["ECHOFS_CRASH_WRITER"]
 
 
 def wal_checksum(data, s0, s1, order):
@@ -115,3 +117,96 @@ while True:
         cluster.wait_converged()
 
 
+class KilledWriterTest(ClusterTest):
+    """Writers that crash_writer kills; see its head for what it checks by itself."""
+
+    def create(self, cluster, name, mode):
+        cluster.primary.execute(
+            name, f"pragma journal_mode={mode}", "create table t(id integer primary key, round, n, v)",
+            "create table b(id integer primary key, v)")
+        cluster.wait_converged()
+
+    def crash(self, cluster, *arguments, names):
+        done = run([CRASH_WRITER, *map(str, arguments), cluster.primary.mount, cluster.replica.mount, *names],
+                   check=False, seconds=scaled(COMMAND_SECONDS, 3000))
+        self.assertEqual(done.returncode, 0, done.stdout[-2000:] + done.stderr)
+        return done.stdout
+
+    def end(self, cluster):
+        cluster.wait_converged()
+        # A replica that had to fetch a database again would hide that an entry was wrong.
+        self.assertNotIn("digest", cluster.replica.log_text())
+
+    def steps(self, mode, synchronous, rows, after="", names=("a.db",)):
+        """Kills a writer after each of its operations; returns [(operation, kept, returned)]."""
+        cluster = self.cluster()
+        for name in names:
+            self.create(cluster, name, "wal" if mode == "new-wal" else mode)
+        output = self.crash(cluster, "steps", mode, synchronous, rows, after, names=names)
+        found = []
+        for line in output.splitlines():
+            operation, outcome = line.split(" after ", 1)[1].split(": ")
+            found.append((operation, outcome.startswith("kept"), outcome.endswith("COMMIT returned")))
+        self.assertEqual(found[-1], ("nothing", True, True), "the last one must come to its end")
+        self.end(cluster)
+        return found
+
+    def check_window(self, found, operation):
+        """Somebody was killed after the commit and before SQLite knew of it, and it counts."""
+        self.assertIn((operation, True, False), found)
+        self.assertIn(False, [kept for _, kept, _ in found])
+
+    def test_c3_wal_commit_killed_after_each_operation_normal(self):
+        self.check_window(self.steps("wal", "normal", scaled(3, 60)), "write -wal")
+
+    def test_c5_checkpoint_killed_after_each_operation(self):
+        found = self.steps("new-wal", "normal", scaled(3, 60), after="pragma wal_checkpoint(truncate)")
+        self.check_window(found, "write -wal")
+        operations = [operation for operation, _, _ in found]
+        for operation in ("sync -wal", "write database", "sync database", "truncate -wal"):
+            self.assertIn(operation, operations)
+
+    def test_c3_wal_commit_killed_after_each_operation_full(self):
+        found = self.steps("wal", "full", scaled(3, 60))
+        self.check_window(found, "write -wal")
+        self.check_window(found, "sync -wal")
+        self.check_window(found, "barrier -shm")
+
+    def test_c3_wal_commit_of_one_frame_killed_after_each_operation(self):
+        self.check_window(self.steps("wal", "normal", 1), "write -wal")
+
+    def test_c3_first_commit_of_a_wal_killed_after_each_operation(self):
+        found = self.steps("new-wal", "full", scaled(3, 60))
+        self.check_window(found, "write -wal")
+        self.check_window(found, "sync -wal")
+
+    def test_c4_delete_commit_killed_after_each_operation(self):
+        found = self.steps("delete", "full", scaled(3, 60))
+        self.check_window(found, "delete -journal")
+        operations = [operation for operation, _, _ in found]
+        # Between the journal's header and the first page, and between pages and commit.
+        self.assertLess(operations.index("write -journal"), operations.index("write database"))
+        self.assertLess(operations.index("write database"), operations.index("delete -journal"))
+
+    def test_c4_truncate_commit_killed_after_each_operation(self):
+        self.check_window(self.steps("truncate", "normal", scaled(3, 60)), "truncate -journal")
+
+    def test_c4_persist_commit_killed_after_each_operation(self):
+        self.check_window(self.steps("persist", "full", scaled(3, 60)), "write -journal")
+
+    def test_c7_commit_over_attached_databases_killed_after_each_operation(self):
+        found = self.steps("delete", "normal", 2, names=("a.db", "b.db", "c.db"))
+        self.check_window(found, "delete super-journal")
+
+    def test_c7_wal_commit_over_attached_databases_killed_after_each_operation(self):
+        found = self.steps("wal", "normal", 2, names=("a.db", "b.db"))
+        self.check_window(found, "write -wal")
+
+    def test_c3_c4_writers_killed_at_random_moments(self):
+        cluster = self.cluster()
+        for mode in ("wal", "delete", "truncate", "persist"):
+            name = f"{mode}.db"
+            self.create(cluster, name, mode)
+            print(mode, self.crash(cluster, "random", mode, scaled(75, 1000), os.getpid(), names=[name]),
+                  flush=True)
+        self.end(cluster)

@@ -55,11 +55,16 @@ struct Image {
 
 class CaptureFixture {
  public:
-  CaptureFixture() : path_(directory_ / "x.db") { OpenLog(); }
+  explicit CaptureFixture(Storage* storage = PosixStorage())
+      : storage_(storage), path_(directory_ / "x.db") {
+    OpenLog();
+  }
   ~CaptureFixture() { Close(); }
 
   void OpenLog() {
-    auto log = ChangeLog::Open(directory_ / "log", {});
+    ChangeLogOptions options;
+    options.storage = storage_;
+    auto log = ChangeLog::Open(directory_ / "log", options);
     REQUIRE(log.ok());
     log_ = *std::move(log);
     MakeCapture();
@@ -75,7 +80,7 @@ class CaptureFixture {
     position.name = "x.db";
     if (auto logged = log_->Position("x.db"); logged.ok()) position = *logged;
     capture_ = std::make_unique<DatabaseCapture>("x.db", position, context);
-    vfs_ = std::make_unique<CaptureVfs>(path_, capture_.get());
+    vfs_ = std::make_unique<CaptureVfs>(path_, capture_.get(), storage_);
   }
 
   void Open(const std::string& parameters = "") {
@@ -98,6 +103,15 @@ class CaptureFixture {
     INFO(sqlite3_errmsg(db_));
     REQUIRE(rc == SQLITE_OK);
     Check();
+  }
+
+  // Commits go into the log before anything else is done to the files, as if by the CaptureQueue's thread.
+  void LogAtOnce() {
+    vfs_->allow = [this](const char*, FileRole) {
+      while (capture_->LogPending()) {
+      }
+      return true;
+    };
   }
 
   void LogAll() {
@@ -156,6 +170,7 @@ class CaptureFixture {
     return answer;
   }
 
+  Storage* const storage_;
   TempDirectory directory_;
   std::string path_;
   std::unique_ptr<ChangeLog> log_;

@@ -12,6 +12,7 @@ struct CaptureVfs::Impl {
   sqlite3_vfs* real = nullptr;
   std::string path;
   DatabaseCapture* capture = nullptr;
+  Storage* storage = nullptr;
   CaptureVfs* owner = nullptr;
 
   bool Allows(const char* operation, FileRole role) const {
@@ -31,15 +32,19 @@ struct CaptureFile {
 CaptureFile* Of(sqlite3_file* file) { return reinterpret_cast<CaptureFile*>(file); }
 sqlite3_file* Real(sqlite3_file* file) { return Of(file)->real(); }
 
-int ResultOf(const absl::Status& status, int failure) {
+int ResultOf(CaptureVfs::Impl& impl, FileRole role, const absl::Status& status, int failure) {
   if (status.ok()) return SQLITE_OK;
+  if (impl.owner->failed) impl.owner->failed(role);
+  // As os_unix.c, to which a full disk is an error of its own in a write only.
+  if (failure != SQLITE_IOERR_WRITE) return failure;
   return absl::IsResourceExhausted(status) ? SQLITE_FULL : failure;
 }
 
 int Write(sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) {
   CaptureFile& f = *Of(file);
   if (!f.impl->Allows("write", f.role)) return SQLITE_IOERR_WRITE;
-  return ResultOf(f.impl->capture->Write(
+  return ResultOf(*f.impl, f.role,
+                  f.impl->capture->Write(
                       f.role, static_cast<std::uint64_t>(offset),
                       {static_cast<const std::uint8_t*>(data), static_cast<std::size_t>(size)}),
                   SQLITE_IOERR_WRITE);
@@ -48,14 +53,15 @@ int Write(sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {
   CaptureFile& f = *Of(file);
   if (!f.impl->Allows("truncate", f.role)) return SQLITE_IOERR_TRUNCATE;
-  return ResultOf(f.impl->capture->Truncate(f.role, static_cast<std::uint64_t>(size)),
+  return ResultOf(*f.impl, f.role,
+                  f.impl->capture->Truncate(f.role, static_cast<std::uint64_t>(size)),
                   SQLITE_IOERR_TRUNCATE);
 }
 
 int Sync(sqlite3_file* file, int) {
   CaptureFile& f = *Of(file);
   if (!f.impl->Allows("sync", f.role)) return SQLITE_IOERR_FSYNC;
-  return ResultOf(f.impl->capture->Sync(f.role), SQLITE_IOERR_FSYNC);
+  return ResultOf(*f.impl, f.role, f.impl->capture->Sync(f.role), SQLITE_IOERR_FSYNC);
 }
 
 const sqlite3_io_methods& Methods() {
@@ -122,7 +128,7 @@ int Open(sqlite3_vfs* vfs, sqlite3_filename name, sqlite3_file* file, int flags,
   }
   const int rc = impl->real->xOpen(impl->real, name, f->real(), flags, out_flags);
   if (rc != SQLITE_OK) return rc;
-  absl::StatusOr<std::unique_ptr<File>> backing = PosixStorage()->Open(name, {});
+  absl::StatusOr<std::unique_ptr<File>> backing = impl->storage->Open(name, {});
   if (!backing.ok() || !impl->capture->SetFile(f->role, *std::move(backing)).ok()) {
     f->real()->pMethods->xClose(f->real());
     return SQLITE_CANTOPEN;
@@ -134,22 +140,23 @@ int Open(sqlite3_vfs* vfs, sqlite3_filename name, sqlite3_file* file, int flags,
 int Delete(sqlite3_vfs* vfs, const char* name, int sync_directory) {
   CaptureVfs::Impl* const impl = ImplOf(vfs);
   FileRole role;
+  if (!RoleOf(*impl, name, &role)) return impl->real->xDelete(impl->real, name, sync_directory);
   const auto remove = [&] {
-    const int rc = impl->real->xDelete(impl->real, name, sync_directory);
-    return rc == SQLITE_OK || rc == SQLITE_IOERR_DELETE_NOENT ? absl::OkStatus()
-                                                              : absl::InternalError("delete");
+    const absl::Status removed = impl->storage->Remove(name);
+    return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
   };
-  if (!RoleOf(*impl, name, &role)) return ResultOf(remove(), SQLITE_IOERR_DELETE);
   if (!impl->Allows("delete", role)) return SQLITE_IOERR_DELETE;
-  return ResultOf(impl->capture->Remove(role, remove), SQLITE_IOERR_DELETE);
+  return ResultOf(*impl, role, impl->capture->Remove(role, remove), SQLITE_IOERR_DELETE);
 }
 
 }  // namespace
 
-CaptureVfs::CaptureVfs(std::string path, DatabaseCapture* capture) : impl_(new Impl) {
+CaptureVfs::CaptureVfs(std::string path, DatabaseCapture* capture, Storage* storage)
+    : impl_(new Impl) {
   impl_->real = sqlite3_vfs_find(nullptr);
   impl_->path = std::move(path);
   impl_->capture = capture;
+  impl_->storage = storage;
   impl_->owner = this;
   impl_->vfs = *impl_->real;
   impl_->vfs.zName = "capture";

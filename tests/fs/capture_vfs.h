@@ -16,7 +16,7 @@ namespace echofs::fs {
 // through `capture`; others go to the default VFS.
 class CaptureVfs {
  public:
-  CaptureVfs(std::string path, DatabaseCapture* capture);
+  CaptureVfs(std::string path, DatabaseCapture* capture, Storage* storage = PosixStorage());
   ~CaptureVfs();
   CaptureVfs(const CaptureVfs&) = delete;
   CaptureVfs& operator=(const CaptureVfs&) = delete;
@@ -24,6 +24,9 @@ class CaptureVfs {
   // When set, asked before each operation that changes a file; returning false makes it fail with EIO, as if
   // the application had died there.
   std::function<bool(const char* operation, FileRole role)> allow;
+
+  // When set, called before SQLite is told of an error of the capture.
+  std::function<void(FileRole role)> failed;
 
   struct Impl;
 

@@ -89,6 +89,9 @@ class FaultyStorage final : public Storage {
     return base_->List(path);
   }
   absl::StatusOr<bool> Exists(const std::string& path) override { return base_->Exists(path); }
+  absl::StatusOr<std::uint64_t> FreeBytes(const std::string& path) override {
+    return base_->FreeBytes(path);
+  }
 
  private:
   using Bytes = std::vector<std::uint8_t>;
