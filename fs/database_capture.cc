@@ -20,9 +20,8 @@ constexpr std::size_t kInlineCommitPagesMax = 64;
 
 constexpr std::string_view kUnjournaledWrite =
     "a write without a journal was refused: it could not be replicated. The application uses "
-    "PRAGMA "
-    "journal_mode=OFF or MEMORY (or overwrites the file); set PRAGMA journal_mode to WAL, DELETE, "
-    "TRUNCATE or PERSIST";
+    "PRAGMA journal_mode=OFF or MEMORY (or overwrites the file); set PRAGMA journal_mode to "
+    "DELETE, TRUNCATE or PERSIST, and from there to WAL if wanted";
 
 bool SameFile(const std::shared_ptr<File>& a, const std::shared_ptr<File>& b) {
   if (!a || !b || a == b) return a == b;

@@ -203,7 +203,9 @@ absl::Status DatabaseCapture::CheckCheckpoint(std::uint64_t offset, ByteView byt
       if (!std::equal(part.begin(), part.end(), present.begin())) {
         return Refuse(
             "a write into the database file that is no checkpoint was refused: it would "
-            "not be replicated, and the database is in WAL mode. Change it through SQLite");
+            "not be replicated, and the database is in WAL mode. The application goes from there "
+            "to PRAGMA journal_mode=OFF or MEMORY (DELETE, TRUNCATE or PERSIST would do), or "
+            "changes the file without SQLite");
       }
     }
     offset += size;

@@ -9,6 +9,17 @@
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
+namespace {
+
+// Where a frame's salts and checksum are; SQLite leaves them zero when it will rewrite them later.
+constexpr std::size_t kFrameSaltsOffset = 8;
+
+bool HasNoChecksum(ByteView frame_header) {
+  const ByteView rest = frame_header.subspan(kFrameSaltsOffset);
+  return std::all_of(rest.begin(), rest.end(), [](std::uint8_t byte) { return byte == 0; });
+}
+
+}  // namespace
 
 absl::Status WalCapture::ReadHeader() {
   std::array<std::uint8_t, sqlite::kWalHeaderSize> bytes;
@@ -52,7 +63,27 @@ bool WalCapture::RestartsWal(std::uint64_t offset, ByteView bytes) const {
   return offset < sqlite::kWalHeaderSize && !bytes.empty();
 }
 
+bool WalCapture::IsPage(std::uint64_t offset, ByteView bytes) const {
+  return header_ && offset >= sqlite::kWalHeaderSize && bytes.size() == header_->page_size &&
+         (offset - sqlite::kWalHeaderSize) % frame_size() == sqlite::kFrameHeaderSize;
+}
+
+absl::Status WalCapture::CheckCommitFrame(std::uint64_t offset, ByteView bytes) const {
+  if (!IsPage(offset, bytes) || FrameAt(offset) != last_header_frame_ ||
+      !HasNoChecksum(last_header_) ||
+      sqlite::ParseFrameHeader(last_header_).commit_page_count == 0) {
+    return absl::OkStatus();
+  }
+  if (rewritten_from_ != 0 && rewritten_from_ <= verified_ + 1) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      fmt::format("this version of SQLite leaves the frames from {} to {} of a commit without "
+                  "checksums, after a "
+                  "rollback to a savepoint or of a statement",
+                  verified_ + 1, last_header_frame_));
+}
+
 absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
+  ECHOFS_RETURN_IF_ERROR(CheckCommitFrame(offset, bytes));
   if (!header_ || captured_ == 0 || offset < sqlite::kWalHeaderSize || bytes.empty() ||
       FrameAt(offset) > captured_) {
     return absl::OkStatus();
@@ -64,6 +95,16 @@ absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
   if (n >= size && std::memcmp(buffer_.data(), bytes.data(), size) == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(fmt::format(
       "a write to frame {} of the WAL would change a committed transaction", FrameAt(offset)));
+}
+
+void WalCapture::FollowRewrites(std::uint64_t offset, ByteView bytes) {
+  const std::uint32_t frame = FrameAt(offset);
+  if (bytes.size() == sqlite::kFrameHeaderSize &&
+      offset == sqlite::FrameOffset(frame, header_->page_size)) {
+    if (!HasNoChecksum(bytes)) rewritten_from_ = 0;
+  } else if (IsPage(offset, bytes) && frame != last_header_frame_) {
+    rewritten_from_ = rewritten_from_ == 0 ? frame : std::min(rewritten_from_, frame);
+  }
 }
 
 absl::Status WalCapture::CheckPageOne(std::uint64_t offset, ByteView bytes) {
@@ -95,6 +136,7 @@ absl::Status WalCapture::Follow(std::uint64_t offset, ByteView bytes,
                                 std::vector<WalCommit>* commits) {
   if (bytes.empty()) return absl::OkStatus();
   if (offset < sqlite::kWalHeaderSize) ECHOFS_RETURN_IF_ERROR(ReadHeader());
+  if (header_ && offset >= sqlite::kWalHeaderSize) FollowRewrites(offset, bytes);
   const std::uint64_t end = offset + bytes.size();
   if (!header_ || end <= sqlite::kWalHeaderSize) return absl::OkStatus();
 
@@ -112,6 +154,7 @@ absl::Status WalCapture::Follow(std::uint64_t offset, ByteView bytes,
              offset == first_offset + sqlite::kFrameHeaderSize &&
              bytes.size() == header_->page_size) {
     written_ = first;
+    last_header_frame_ = 0;
     Verify(last_header_, bytes, commits);
     return absl::OkStatus();
   }
@@ -183,7 +226,7 @@ void WalCapture::OnTruncate(std::uint64_t size) {
     return;
   }
   header_.reset();
-  captured_ = verified_ = written_ = last_header_frame_ = 0;
+  captured_ = verified_ = written_ = last_header_frame_ = rewritten_from_ = 0;
   captured_checksum_ = {};
   open_frames_.clear();
   open_checksums_.clear();

@@ -13,6 +13,14 @@
 //
 // After a write or a look at the file that failed, what the file holds behind captured_ is not known: a commit
 // may be there that has not been found. Nothing else may happen to the file before CatchUp has looked again.
+//
+// A transaction that SQLite publishes without a chain. Once SQLite has rewritten a frame in place, it writes
+// further frames without salts and checksums, and after the commit frame it gives checksums to all frames from
+// the first rewritten one on. Some versions (3.40.1 is one) forget that a rollback to a savepoint, or of a
+// statement, took the rewritten frame out of the WAL. Then frames before it keep headers without checksums, and
+// SQLite publishes a transaction that a recovery would not find. It can be told at the commit frame, by
+// following what SQLite remembers: if the first rewritten frame is behind the end of the chain, the frames
+// between will never join it. Such a commit is refused (C1).
 #pragma once
 
 #include <array>
@@ -52,7 +60,8 @@ class WalCapture {
   // Reads what is in the file; appends the committed transactions to `commits`.
   absl::Status Load(std::vector<WalCommit>* commits);
 
-  // To be asked before a write: FailedPrecondition when it would change a captured frame (C3).
+  // To be asked before a write: FailedPrecondition when it would change a captured frame (C3), or complete a
+  // commit that SQLite leaves without checksums (C1).
   absl::Status CheckWrite(std::uint64_t offset, ByteView bytes);
   // To be asked before a write: FailedPrecondition when it would make page 1 of the database one without a
   // valid header, which no node could open (C6).
@@ -83,6 +92,11 @@ class WalCapture {
   absl::Status ReadHeader();
   std::uint64_t frame_size() const { return header_->page_size + sqlite::kFrameHeaderSize; }
   std::uint32_t FrameAt(std::uint64_t offset) const;
+  absl::Status CheckCommitFrame(std::uint64_t offset, ByteView bytes) const;
+  // Whether a write is the page of a frame without its header.
+  bool IsPage(std::uint64_t offset, ByteView bytes) const;
+  // Follows SQLite's own record of which frames need new checksums.
+  void FollowRewrites(std::uint64_t offset, ByteView bytes);
   absl::Status Advance(std::vector<WalCommit>* commits);
   // Extends the chain by frame verified_ + 1 if its checksum holds.
   bool Verify(ByteView frame_header, ByteView page, std::vector<WalCommit>* commits);
@@ -102,6 +116,8 @@ class WalCapture {
   // The frame header that was written last: SQLite writes its page next.
   std::uint32_t last_header_frame_ = 0;
   std::array<std::uint8_t, sqlite::kFrameHeaderSize> last_header_{};
+  // First frame that SQLite has rewritten in place in the transaction that it is writing; 0: none.
+  std::uint32_t rewritten_from_ = 0;
   std::vector<std::uint8_t> buffer_;
 };
 

@@ -15,7 +15,10 @@ inline constexpr std::uint32_t kProtocolVersion = 1;
 // Sizes in bytes.
 inline constexpr std::size_t kMessageSizeMax = 4u << 20;        // of any gRPC message
 inline constexpr std::size_t kRecordChunkSizeMax = 256u << 10;  // data of one RecordChunk
-inline constexpr std::size_t kCopyRunSizeMax = 1u << 20;        // pages of one step of a first copy
+// Received on one stream and not yet read by us. gRPC would adapt it to the speed of the network, to tens of
+// megabytes where the disk is the slower one.
+inline constexpr int kStreamWindowSize = 4 << 20;
+inline constexpr std::size_t kCopyRunSizeMax = 1u << 20;  // pages of one step of a first copy
 inline constexpr std::uint64_t kUnacknowledgedSizeMax = 64u
                                                         << 20;  // records in flight to one replica
 inline constexpr std::uint64_t kApplyQueueSizeMax = 32u

@@ -201,40 +201,6 @@ class ControlFilesTest(harness.ClusterTest):
         self.assertEqual(cluster.replica.execute("app.db", "SELECT x FROM t"), [(2,)])
         cluster.wait_converged()
 
-    def make_file(self, name, mode="delete"):
-        path = os.path.join(self.directory, name)
-        with sqlite3.connect(path) as connection:
-            connection.execute(f"PRAGMA journal_mode={mode}")
-            connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, x)")
-            connection.executemany("INSERT INTO t(x) VALUES (?)", [(os.urandom(500),)] * 3000)
-        connection.close()
-        return path
-
-    def test_c6_copied_database_becomes_one_change_set(self):
-        cluster = self.cluster()
-        for mode in ("delete", "wal"):
-            source = self.make_file(mode + ".db", mode)
-            harness.run(["cp", source, cluster.primary.mount + "/"])
-            cluster.wait_converged()
-            entry = cluster.primary.databases()[mode + ".db"]
-            self.assertEqual(int(entry["txid"], 16), 1)
-            self.assertEqual(entry["pages"] * entry["page_size"], os.path.getsize(source))
-            with open(source, "rb") as file, open(cluster.replica.path(mode + ".db"), "rb") as copy:
-                self.assertEqual(file.read(), copy.read())
-            cluster.primary.execute(mode + ".db", "DELETE FROM t WHERE id % 2")
-            cluster.wait_converged()
-            self.assertEqual(cluster.replica.execute(mode + ".db", "SELECT count(*) FROM t"), [(1500,)])
-
-    def test_c6_vacuum_into_and_clone_make_replicated_databases(self):
-        cluster = self.cluster()
-        source = self.make_file("source.db")
-        harness.run(["sqlite3", source, f"VACUUM INTO '{cluster.primary.path('vacuumed.db')}'",
-                     f".clone {cluster.primary.path('cloned.db')}",
-                     f".backup {cluster.primary.path('backup.db')}"])
-        self.assertEqual(sorted(cluster.wait_converged()), ["backup.db", "cloned.db", "vacuumed.db"])
-        for name in ("vacuumed.db", "cloned.db", "backup.db"):
-            self.assertEqual(cluster.replica.execute(name, "SELECT count(*) FROM t"), [(3000,)])
-
     def test_command_behind_the_mount(self):
         node = self.node("alone")
         marker = os.path.join(self.directory, "marker")

@@ -4,7 +4,6 @@ run_test.py, which starts every test in a process of its own, ends what is left 
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -15,6 +14,8 @@ import subprocess
 import sys
 import time
 import unittest
+
+from database_content import read_database
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ECHOFS = os.environ["ECHOFS"]
@@ -199,6 +200,24 @@ class Node:
         assert len(found) == 1, f"{self.name}: daemons {found}"
         return found[0]
 
+    def reset_memory_peak(self):
+        """From now on memory("VmHWM") is about the time after this."""
+        with open(f"/proc/{self.daemon()}/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+
+    def memory(self, field):
+        """A size in the daemon's /proc/PID/status in bytes: VmRSS now, VmHWM at its peak."""
+        with open(f"/proc/{self.daemon()}/status", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith(field + ":"):
+                    return int(line.split()[1]) * 1024
+        raise AssertionError(f"no {field} in /proc/{self.daemon()}/status")
+
+    def io(self):
+        """What the daemon has read and written up to now: /proc/PID/io."""
+        with open(f"/proc/{self.daemon()}/io", encoding="utf-8") as file:
+            return {name: int(value) for name, value in (line.split(":") for line in file)}
+
     def echofs(self, *arguments, check=True):
         """Runs a command of echofs on this node."""
         return run([ECHOFS, *arguments, "--data-dir", self.data], check=check)
@@ -230,32 +249,15 @@ class Node:
                 rows = connection.execute(statement).fetchall()
             return rows
 
+    def fill(self, name, mode="wal", page_size=4096, rows=2000):
+        """Makes a database with a table t(id INTEGER PRIMARY KEY, x), 1000 random bytes a row."""
+        self.execute(name, f"PRAGMA page_size={page_size}", f"PRAGMA journal_mode={mode}",
+                     "CREATE TABLE t(id INTEGER PRIMARY KEY, x)",
+                     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
+                     f"LIMIT {rows}) INSERT INTO t SELECT i, randomblob(1000) FROM n")
+
     def journal_mode(self, name):
         return self.execute(name, "PRAGMA journal_mode")[0][0]
-
-
-def content_hash(connection):
-    """Of the schema and all rows of all tables."""
-    digest = hashlib.sha256()
-    schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema "
-                                "ORDER BY type, name").fetchall()
-    digest.update(repr(schema).encode(errors="surrogatepass"))
-    for kind, name, _, sql in schema:
-        if kind != "table" or (sql or "").upper().startswith("CREATE VIRTUAL"):
-            continue
-        quoted = name.replace('"', '""')
-        for row in connection.execute(f'SELECT * FROM "{quoted}"'):
-            digest.update(repr(row).encode(errors="surrogatepass"))
-    return digest.hexdigest()
-
-
-def read_database(node, name):
-    """(integrity check, content hash), read through the node's mount in one transaction."""
-    with contextlib.closing(node.connect(name)) as connection:
-        connection.text_factory = bytes
-        connection.execute("BEGIN")
-        check = connection.execute("PRAGMA integrity_check").fetchall()
-        return b"; ".join(row[0] for row in check).decode(), content_hash(connection)
 
 
 class Cluster:
@@ -326,17 +328,17 @@ class Cluster:
                      f"{sorted(names)} on {node.name}")
 
     def wait_converged(self, seconds=WAIT_SECONDS):
-        """As wait_positions, and then the same content of sound databases is read on all nodes.
+        """As wait_positions, and then sound databases with the same dbhash are read on all nodes.
 
         For a cluster in which nobody writes at the moment. Returns the names of the databases.
         """
         status = self.wait_positions(seconds)
         names = [entry["name"] for entry in status["databases"]]
         for name in names:
-            expected = read_database(self.primary, name)
+            expected = read_database(self.primary.connect(name))
             assert expected[0] == "ok", f"{name} on {self.primary.name}: {expected[0]}"
             for node in self.replicas:
-                found = read_database(node, name)
+                found = read_database(node.connect(name))
                 assert found[0] == "ok", f"{name} on {node.name}: {found[0]}"
                 assert found == expected, f"{name} differs on {node.name}"
         return names

@@ -6,47 +6,8 @@ import time
 
 import harness
 
-COMMITS = 2000
-
 
 class ReplicaReadersTest(harness.ClusterTest):
-    def test_a2_open_read_transaction_keeps_its_snapshot_and_holds_nobody_up(self):
-        cluster = self.cluster()
-        cluster.primary.execute("app.db", "PRAGMA journal_mode=wal",
-                                "CREATE TABLE t(id INTEGER PRIMARY KEY, n, filler)",
-                                "INSERT INTO t SELECT value, 0, randomblob(200) FROM "
-                                "(WITH RECURSIVE c(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM c "
-                                "LIMIT 500) SELECT value FROM c)")
-        cluster.wait_converged()
-        question = "SELECT count(*), sum(n), total(length(filler)) FROM t"
-        old = cluster.replica.connect("app.db")
-        old.execute("BEGIN")
-        before = old.execute(question).fetchall()
-        self.assertEqual(before[0][:2], (500, 0))
-        new = cluster.replica.connect("app.db")
-        writer = cluster.primary.connect("app.db")
-        writer.execute("PRAGMA synchronous=NORMAL")
-        for number in range(1, COMMITS + 1):
-            if number % 2:
-                writer.execute("UPDATE t SET n = n + 1, filler = randomblob(250) WHERE id = ?",
-                               (number % 500 + 1,))
-            else:
-                writer.execute("INSERT INTO t(n, filler) VALUES (1, randomblob(300))")
-            if number % 400 == 0:
-                cluster.wait_positions()
-                self.assertEqual(old.execute(question).fetchall(), before)
-                self.assertEqual(new.execute("SELECT sum(n) FROM t").fetchall(), [(number,)])
-        cluster.wait_positions()
-        self.assertEqual(old.execute(question).fetchall(), before)
-        self.assertEqual(new.execute("SELECT count(*), sum(n) FROM t").fetchall(),
-                         [(500 + COMMITS // 2, COMMITS)])
-        self.assertEqual(cluster.replica.databases()["app.db"]["state"], "ok")
-        old.execute("COMMIT")
-        self.assertEqual(old.execute("SELECT sum(n) FROM t").fetchall(), [(COMMITS,)])
-        for connection in (old, new, writer):
-            connection.close()
-        cluster.wait_converged()
-
     def run_readers_and_writers(self, mode):
         cluster = self.cluster()
         cluster.primary.execute("app.db", f"PRAGMA journal_mode={mode}", "CREATE TABLE first(x)")

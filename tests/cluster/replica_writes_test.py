@@ -1,4 +1,4 @@
-"""Applications that try to write where they cannot: on a replica, or past the journal on the primary."""
+"""Applications that try to write on a replica, where they cannot."""
 
 import contextlib
 import errno
@@ -101,33 +101,3 @@ class ReplicaWritesTest(harness.ClusterTest):
             self.assertEqual(reader.execute("SELECT x FROM t").fetchall(), [(5,)])
             reader.close()
         cluster.wait_converged()
-
-    def write_without_journal(self, pragma):
-        cluster = self.cluster()
-        primary = cluster.primary
-        primary.execute("app.db", "PRAGMA journal_mode=delete", "CREATE TABLE item(text)",
-                        "INSERT INTO item VALUES ('kept')")
-        before = primary.databases()["app.db"]
-        for synchronous in ("FULL", "OFF"):
-            connection = primary.connect("app.db")
-            connection.execute(f"PRAGMA synchronous={synchronous}")
-            connection.execute(f"PRAGMA journal_mode={pragma}")
-            self.assert_refused(connection, "INSERT INTO item VALUES ('lost')", (sqlite3.SQLITE_IOERR,))
-            connection.close()
-        self.assertIn("app.db", primary.log_text())
-        self.assertRegex(primary.log_text(), r"(?i)app\.db.*journal_mode.*(memory|off)")
-        after = primary.databases()["app.db"]
-        self.assertEqual((after["txid"], after["digest"]), (before["txid"], before["digest"]))
-        # It is one line, not one a write.
-        self.assertEqual(primary.log_text().count("without a journal"), 1)
-        for mode in ("delete", "wal"):
-            primary.execute("app.db", f"PRAGMA journal_mode={mode}", f"INSERT INTO item VALUES ('{mode}')")
-        cluster.wait_converged()
-        self.assertEqual(cluster.replica.execute("app.db", "SELECT text FROM item"),
-                         [("kept",), ("delete",), ("wal",)])
-
-    def test_c6_journal_mode_memory_is_refused_on_the_primary(self):
-        self.write_without_journal("memory")
-
-    def test_c6_journal_mode_off_is_refused_on_the_primary(self):
-        self.write_without_journal("off")

@@ -153,6 +153,44 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
 }
 
 // SQLITE_FCNTL_SIZE_HINT makes room before the transaction has a journal.
+TEST_CASE("C6: from WAL straight to a mode without a journal is refused") {
+  const std::string mode = GENERATE("off", "memory");
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run("insert into t(v) values('kept')");
+  CHECK(f.Try("pragma journal_mode=" + mode) == SQLITE_IOERR);
+  f.Run("insert into t(v) values('kept too')");
+  CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "kept,kept too");
+  CHECK(CaptureFixture::Ask(f.db_, "pragma journal_mode") == "wal");
+  f.Check();
+  f.CheckImage();
+}
+
+TEST_CASE("C1: a commit that SQLite publishes without checksums is refused") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(2000, 1000));
+  f.Run("pragma cache_size=10");
+  for (const std::string row : {"3000", "3001", "3002"}) {
+    f.Run("begin");
+    f.Run("insert into t values(" + row + ", 'kept')");
+    // Fills the WAL, rewrites frames there, and is taken back as a whole.
+    CHECK(f.Try("insert into t select id + 2000, randomblob(2500) from t") == SQLITE_CONSTRAINT);
+    if (const int committed = f.Try("commit"); committed != SQLITE_OK) {
+      CHECK(committed == SQLITE_IOERR);
+      f.Try("rollback");
+      f.Run("insert into t values(" + row + ", 'kept')");
+    }
+    f.Check();
+    f.CheckImage();
+  }
+  CHECK(CaptureFixture::Ask(f.db_, "select count(*) from t where v = 'kept'") == "3");
+}
+
 TEST_CASE("C7: room behind the committed pages can be made without a journal") {
   CaptureFixture f;
   f.Open();
