@@ -9,6 +9,7 @@ what this needs.
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -46,6 +47,17 @@ def parse_arguments():
     return parser.parse_args()
 
 
+@contextlib.contextmanager
+def temporary_directory():
+    """One that other users may enter."""
+    directory = tempfile.mkdtemp(prefix="echofs-suite-")
+    os.chmod(directory, 0o755)
+    try:
+        yield directory
+    finally:
+        commands.shell("rm", "-rf", "--one-file-system", directory)
+
+
 def place_of_programs(options, directory):
     """Where the user who runs the tests can reach programs and source: a copy if need be."""
     made = os.path.realpath(options.directory)
@@ -81,6 +93,7 @@ class Suite:
         options.programs_dir = os.path.join(place, "programs")
         options.fixture = os.path.join(options.programs_dir, "testfixture")
         options.source = os.path.join(place, "source")
+        options.list_script = shutil.copy(os.path.join(HERE, "list_files.test"), directory)
         self.plain = os.path.join(directory, "plain")
         commands.make_directory(self.plain)
         self.chosen = choose_files(options, self.plain)
@@ -96,6 +109,8 @@ class Suite:
         self.files.run(self.chosen)
         if not (self.options.tests or self.options.permutation):
             self.programs.run()
+            if self.programs.runs == 0:
+                sys.exit("no program matches")
         self.cluster.stop()
 
     def differences(self):
@@ -129,16 +144,14 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     options.logs = os.path.abspath(options.logs or os.path.join(options.directory, "logs"))
     os.makedirs(options.logs, exist_ok=True)
-    directory = tempfile.mkdtemp(prefix="echofs-suite-")
-    os.chmod(directory, 0o755)
     start = time.monotonic()
-    suite = Suite(options, directory)
-    try:
-        suite.run()
-    finally:
-        suite.stop()
-        suite.report(time.monotonic() - start)
-        commands.shell("rm", "-rf", "--one-file-system", directory)
+    with temporary_directory() as directory:
+        suite = Suite(options, directory)
+        try:
+            suite.run()
+        finally:
+            suite.stop()
+            suite.report(time.monotonic() - start)
     sys.exit(1 if suite.differences() else 0)
 
 

@@ -14,7 +14,6 @@ import time
 import commands
 import harness
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 # Not in veryquick, because they take long there: they simulate crashes and faults themselves.
 CRASH_FILES = ["crash*.test", "walcrash*.test", "walfault*.test"]
 
@@ -55,7 +54,7 @@ class Outcome:
 
 def list_files(options, directory, permutation, patterns=("*",)):
     """Names of a permutation's test files that match. testfixture needs a directory to write to."""
-    done = harness.run([*commands.as_user(), options.fixture, os.path.join(HERE, "list_files.test"),
+    done = harness.run([*commands.as_user(), options.fixture, options.list_script,
                         os.path.join(options.source, "test"), permutation], cwd=directory)
     names = [line[5:] for line in done.stdout.splitlines() if line.startswith("FILE ")]
     return [name for name in names
