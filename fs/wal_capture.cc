@@ -45,7 +45,7 @@ absl::Status WalCapture::CatchUp(std::vector<WalCommit>* commits) {
   ECHOFS_RETURN_IF_ERROR(ReadHeader());
   if (header_) {
     ForgetAfter(captured_);
-    last_header_frame_ = 0;
+    appended_.Clear();
     ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, wal_->Size());
     written_ = static_cast<std::uint32_t>((size - sqlite::kWalHeaderSize) / frame_size());
     ECHOFS_RETURN_IF_ERROR(Advance(commits));
@@ -63,23 +63,17 @@ bool WalCapture::RestartsWal(std::uint64_t offset, ByteView bytes) const {
   return offset < sqlite::kWalHeaderSize && !bytes.empty();
 }
 
-bool WalCapture::IsPage(std::uint64_t offset, ByteView bytes) const {
-  return header_ && offset >= sqlite::kWalHeaderSize && bytes.size() == header_->page_size &&
-         (offset - sqlite::kWalHeaderSize) % frame_size() == sqlite::kFrameHeaderSize;
-}
-
 absl::Status WalCapture::CheckCommitFrame(std::uint64_t offset, ByteView bytes) const {
-  if (!IsPage(offset, bytes) || FrameAt(offset) != last_header_frame_ ||
-      !HasNoChecksum(last_header_) ||
-      sqlite::ParseFrameHeader(last_header_).commit_page_count == 0) {
+  if (!appended_.Continues(offset, bytes.size()) || !appended_.has_header() ||
+      !HasNoChecksum(appended_.header()) ||
+      sqlite::ParseFrameHeader(appended_.header()).commit_page_count == 0) {
     return absl::OkStatus();
   }
   if (rewritten_from_ != 0 && rewritten_from_ <= verified_ + 1) return absl::OkStatus();
   return absl::FailedPreconditionError(
       fmt::format("this version of SQLite leaves the frames from {} to {} of a commit without "
-                  "checksums, after a "
-                  "rollback to a savepoint or of a statement",
-                  verified_ + 1, last_header_frame_));
+                  "checksums, after a rollback to a savepoint or of a statement",
+                  verified_ + 1, appended_.frame()));
 }
 
 absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
@@ -97,31 +91,28 @@ absl::Status WalCapture::CheckWrite(std::uint64_t offset, ByteView bytes) {
       "a write to frame {} of the WAL would change a committed transaction", FrameAt(offset)));
 }
 
-void WalCapture::FollowRewrites(std::uint64_t offset, ByteView bytes) {
-  const std::uint32_t frame = FrameAt(offset);
-  if (bytes.size() == sqlite::kFrameHeaderSize &&
-      offset == sqlite::FrameOffset(frame, header_->page_size)) {
-    if (!HasNoChecksum(bytes)) rewritten_from_ = 0;
-  } else if (IsPage(offset, bytes) && frame != last_header_frame_) {
-    rewritten_from_ = rewritten_from_ == 0 ? frame : std::min(rewritten_from_, frame);
-  }
-}
-
 absl::Status WalCapture::CheckPageOne(std::uint64_t offset, ByteView bytes) {
-  if (!header_ || bytes.size() != header_->page_size || offset < sqlite::kWalHeaderSize) {
-    return absl::OkStatus();
-  }
+  if (!header_ || offset < sqlite::kWalHeaderSize || bytes.empty()) return absl::OkStatus();
   const std::uint32_t frame = FrameAt(offset);
   const std::uint64_t frame_offset = sqlite::FrameOffset(frame, header_->page_size);
-  if (offset != frame_offset + sqlite::kFrameHeaderSize) return absl::OkStatus();
-  std::array<std::uint8_t, sqlite::kFrameHeaderSize> frame_header = last_header_;
-  if (frame != last_header_frame_) {  // the page is rewritten in place
+  const std::uint64_t page_offset = frame_offset + sqlite::kFrameHeaderSize;
+  const std::uint64_t header_end = page_offset + sqlite::kDatabaseHeaderSize;
+  const std::uint64_t end = offset + bytes.size();
+  // The piece that completes the header of a database is the one to look at.
+  if (offset < page_offset || offset >= header_end || end < header_end) return absl::OkStatus();
+  std::array<std::uint8_t, sqlite::kFrameHeaderSize> frame_header{};
+  if (frame == appended_.frame() && appended_.has_header()) {
+    std::copy(appended_.header().begin(), appended_.header().end(), frame_header.begin());
+  } else {  // the page is rewritten in place
     ECHOFS_ASSIGN_OR_RETURN(const std::size_t n, wal_->ReadAt(frame_offset, frame_header));
     if (n < frame_header.size()) return absl::OkStatus();
   }
-  if (sqlite::ParseFrameHeader(frame_header).page != 1 || sqlite::ParseDatabaseHeader(bytes)) {
-    return absl::OkStatus();
-  }
+  if (sqlite::ParseFrameHeader(frame_header).page != 1) return absl::OkStatus();
+  std::array<std::uint8_t, sqlite::kDatabaseHeaderSize> header{};
+  ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*wal_, page_offset, header));
+  const auto at = static_cast<std::size_t>(offset - page_offset);
+  std::copy_n(bytes.begin(), header.size() - at, header.begin() + static_cast<std::ptrdiff_t>(at));
+  if (sqlite::ParseDatabaseHeader(header)) return absl::OkStatus();
   return absl::FailedPreconditionError("a transaction would leave no database header in page 1");
 }
 
@@ -136,7 +127,6 @@ absl::Status WalCapture::Follow(std::uint64_t offset, ByteView bytes,
                                 std::vector<WalCommit>* commits) {
   if (bytes.empty()) return absl::OkStatus();
   if (offset < sqlite::kWalHeaderSize) ECHOFS_RETURN_IF_ERROR(ReadHeader());
-  if (header_ && offset >= sqlite::kWalHeaderSize) FollowRewrites(offset, bytes);
   const std::uint64_t end = offset + bytes.size();
   if (!header_ || end <= sqlite::kWalHeaderSize) return absl::OkStatus();
 
@@ -145,27 +135,36 @@ absl::Status WalCapture::Follow(std::uint64_t offset, ByteView bytes,
   if (first <= verified_) ForgetAfter(std::max(first - 1, captured_));
 
   const std::uint64_t first_offset = sqlite::FrameOffset(first, header_->page_size);
-  if (offset == first_offset && bytes.size() == sqlite::kFrameHeaderSize) {
-    last_header_frame_ = first;
-    std::copy(bytes.begin(), bytes.end(), last_header_.begin());
-    // Its page comes next; only a rewritten checksum completes a frame whose page is there already.
-    if (first > written_) return absl::OkStatus();
-  } else if (first == verified_ + 1 && first == last_header_frame_ && written_ <= first &&
-             offset == first_offset + sqlite::kFrameHeaderSize &&
-             bytes.size() == header_->page_size) {
-    written_ = first;
-    last_header_frame_ = 0;
-    Verify(last_header_, bytes, commits);
-    return absl::OkStatus();
+  if (offset == first_offset && bytes.size() <= sqlite::kFrameHeaderSize) {
+    appended_.Start(first, offset, header_->page_size);
   }
-  if (last_header_frame_ >= first && last_header_frame_ <= last &&
-      !(offset == first_offset && bytes.size() == sqlite::kFrameHeaderSize)) {
-    last_header_frame_ = 0;
+  if (appended_.Continues(offset, bytes.size())) return FollowAppend(bytes, commits);
+  if (offset > first_offset) {
+    rewritten_from_ = rewritten_from_ == 0 ? first : std::min(rewritten_from_, first);
   }
+  if (appended_.frame() >= first && appended_.frame() <= last) appended_.Clear();
   const auto complete = static_cast<std::uint32_t>((end - sqlite::kWalHeaderSize) / frame_size());
   written_ = std::max(written_, complete);
   if (verified_ + 1 < first || verified_ + 1 > last) return absl::OkStatus();
   return Advance(commits);
+}
+
+// A piece of the frame that is being appended.
+absl::Status WalCapture::FollowAppend(ByteView bytes, std::vector<WalCommit>* commits) {
+  const bool had_header = appended_.has_header();
+  appended_.Add(bytes);
+  const std::uint32_t frame = appended_.frame();
+  if (!had_header && appended_.has_header()) {
+    if (!HasNoChecksum(appended_.header())) rewritten_from_ = 0;
+    // Its page comes next; only a rewritten checksum completes a frame whose page is there already.
+    return frame == verified_ + 1 && frame <= written_ ? Advance(commits) : absl::OkStatus();
+  }
+  if (!appended_.complete()) return absl::OkStatus();
+  written_ = std::max(written_, frame);
+  const bool joins =
+      frame == verified_ + 1 && Verify(appended_.header(), appended_.page(), commits);
+  appended_.Clear();
+  return joins ? Advance(commits) : absl::OkStatus();
 }
 
 absl::Status WalCapture::Advance(std::vector<WalCommit>* commits) {
@@ -226,7 +225,8 @@ void WalCapture::OnTruncate(std::uint64_t size) {
     return;
   }
   header_.reset();
-  captured_ = verified_ = written_ = last_header_frame_ = rewritten_from_ = 0;
+  captured_ = verified_ = written_ = rewritten_from_ = 0;
+  appended_.Clear();
   captured_checksum_ = {};
   open_frames_.clear();
   open_checksums_.clear();

@@ -1,8 +1,8 @@
 // Finds committed transactions in what an application writes to a WAL (design C1 to C3).
 //
-// SQLite writes a frame as two writes, header and page, rewrites frames of the open transaction in place
-// when its cache spilled, and then rewrites the checksums of later frames, the commit frame's included. So
-// the order of arrival says nothing. What counts is the chain: from the end of the last commit, frames whose
+// SQLite writes a frame as two writes, header and page, which the kernel may cut in pieces; it rewrites frames of
+// the open transaction in place when its cache spilled, and then rewrites the checksums of later frames, the
+// commit frame's included. So the order of arrival says nothing. What counts is the chain: from the end of the last commit, frames whose
 // salts are the header's and whose cumulative checksum holds, up to one with a non-zero size after commit.
 //
 // Why it is right: `verified_` is the last frame of the longest chain that has been checked against the
@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "fs/appended_frame.h"
 #include "fs/sqlite_format.h"
 #include "replication/bytes.h"
 #include "replication/storage.h"
@@ -89,14 +90,11 @@ class WalCapture {
 
  private:
   absl::Status Follow(std::uint64_t offset, ByteView bytes, std::vector<WalCommit>* commits);
+  absl::Status FollowAppend(ByteView bytes, std::vector<WalCommit>* commits);
   absl::Status ReadHeader();
   std::uint64_t frame_size() const { return header_->page_size + sqlite::kFrameHeaderSize; }
   std::uint32_t FrameAt(std::uint64_t offset) const;
   absl::Status CheckCommitFrame(std::uint64_t offset, ByteView bytes) const;
-  // Whether a write is the page of a frame without its header.
-  bool IsPage(std::uint64_t offset, ByteView bytes) const;
-  // Follows SQLite's own record of which frames need new checksums.
-  void FollowRewrites(std::uint64_t offset, ByteView bytes);
   absl::Status Advance(std::vector<WalCommit>* commits);
   // Extends the chain by frame verified_ + 1 if its checksum holds.
   bool Verify(ByteView frame_header, ByteView page, std::vector<WalCommit>* commits);
@@ -113,9 +111,7 @@ class WalCapture {
   bool behind_ = false;  // see CatchUp
   // Last frame whose page has been written since the WAL was started anew.
   std::uint32_t written_ = 0;
-  // The frame header that was written last: SQLite writes its page next.
-  std::uint32_t last_header_frame_ = 0;
-  std::array<std::uint8_t, sqlite::kFrameHeaderSize> last_header_{};
+  AppendedFrame appended_;
   // First frame that SQLite has rewritten in place in the transaction that it is writing; 0: none.
   std::uint32_t rewritten_from_ = 0;
   std::vector<std::uint8_t> buffer_;

@@ -1,5 +1,6 @@
 #include "tests/fs/capture_vfs.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -14,6 +15,7 @@ struct CaptureVfs::Impl {
   DatabaseCapture* capture = nullptr;
   Storage* storage = nullptr;
   CaptureVfs* owner = nullptr;
+  std::uint64_t writes = 0;
 
   bool Allows(const char* operation, FileRole role) const {
     return !owner->allow || owner->allow(operation, role);
@@ -21,6 +23,8 @@ struct CaptureVfs::Impl {
 };
 
 namespace {
+
+constexpr std::size_t kKernelPageSize = 4096;  // bytes
 
 struct CaptureFile {
   sqlite3_file base;
@@ -43,11 +47,21 @@ int ResultOf(CaptureVfs::Impl& impl, FileRole role, const absl::Status& status, 
 int Write(sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) {
   CaptureFile& f = *Of(file);
   if (!f.impl->Allows("write", f.role)) return SQLITE_IOERR_WRITE;
-  return ResultOf(*f.impl, f.role,
-                  f.impl->capture->Write(
-                      f.role, static_cast<std::uint64_t>(offset),
-                      {static_cast<const std::uint8_t*>(data), static_cast<std::size_t>(size)}),
-                  SQLITE_IOERR_WRITE);
+  // Every other write in the pieces in which the kernel brings one when it has no copy of the pages: a piece that
+  // begins within a page of the file ends with it.
+  const bool whole = f.impl->writes++ % 2 == 0;
+  auto at = static_cast<std::uint64_t>(offset);
+  ByteView bytes(static_cast<const std::uint8_t*>(data), static_cast<std::size_t>(size));
+  while (!bytes.empty()) {
+    const std::size_t within = at % kKernelPageSize;
+    const std::size_t piece =
+        whole || within == 0 ? bytes.size() : std::min(bytes.size(), kKernelPageSize - within);
+    const absl::Status written = f.impl->capture->Write(f.role, at, bytes.first(piece));
+    if (!written.ok()) return ResultOf(*f.impl, f.role, written, SQLITE_IOERR_WRITE);
+    at += piece;
+    bytes = bytes.subspan(piece);
+  }
+  return SQLITE_OK;
 }
 
 int Truncate(sqlite3_file* file, sqlite3_int64 size) {
