@@ -29,6 +29,7 @@ DatabaseInfo Read(const v1::DatabaseStatus& from) {
           .state = from.state(),
           .applied_index = {from.applied_index()},
           .blocked_by_pid = from.blocked_by_pid(),
+          .blocked_for_ms = from.blocked_for_ms(),
           .copy_pages_done = from.copy_pages_done(),
           .copy_pages = from.copy_pages(),
           .detail = from.detail()};

@@ -33,6 +33,7 @@ void Fill(const DatabaseInfo& from, v1::DatabaseStatus* to) {
   to->set_state(from.state);
   to->set_applied_index(from.applied_index.value);
   to->set_blocked_by_pid(from.blocked_by_pid);
+  to->set_blocked_for_ms(from.blocked_for_ms);
   to->set_copy_pages_done(from.copy_pages_done);
   to->set_copy_pages(from.copy_pages);
   to->set_detail(from.detail);

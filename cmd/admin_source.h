@@ -22,7 +22,8 @@ struct DatabaseInfo {
   std::string journal_mode;     // "wal", "delete" (any rollback mode)
   std::string state;            // "ok", "copying", "blocked", "stopped"
   LogIndex applied_index;
-  int blocked_by_pid = 0;  // 0: not blocked
+  int blocked_by_pid = 0;  // 0: not blocked, or not known by whom
+  std::uint64_t blocked_for_ms = 0;
   // Progress of a first copy; both 0 when there is none.
   std::uint64_t copy_pages_done = 0;
   std::uint64_t copy_pages = 0;

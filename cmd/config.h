@@ -49,7 +49,7 @@ struct Config {
   } lease;
   struct Replication {
     absl::Duration ack_timeout = absl::Seconds(5);
-    absl::Duration reader_timeout = absl::ZeroDuration();  // zero: no limit
+    absl::Duration reader_timeout = absl::Seconds(30);  // zero: no limit
   } replication;
   struct Log {
     std::string level = "info";  // trace, debug, info, warn, error

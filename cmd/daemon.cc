@@ -88,6 +88,9 @@ absl::Status Daemon::OpenData() {
   options.positions_file = directory_->applied();
   options.temporary_directory = directory_->temporary();
   options.read_only = !config_.IsPrimary();
+  if (config_.replication.reader_timeout > absl::ZeroDuration()) {
+    options.reader_timeout = config_.replication.reader_timeout;
+  }
   options.was_replica = state.last_role == "replica";
   options.machine_crashed = !state.boot_id.empty() && state.boot_id != CurrentBootId();
   ECHOFS_ASSIGN_OR_RETURN(databases_, fs::DatabaseSet::Open(options));
@@ -125,10 +128,9 @@ absl::Status Daemon::StartMount() {
     mount_->WaitUntilEnded();
     ::kill(getpid(), SIGTERM);
   });
-  if (!databases_->read_only()) return absl::OkStatus();
   absl::Status started;
   std::thread([this, &started] {
-    started = databases_->StartReplicas(mount_->page_cache(), context_.mount_point);
+    started = databases_->Start(mount_->page_cache(), context_.mount_point);
   }).join();
   return started;
 }

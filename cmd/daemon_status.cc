@@ -30,6 +30,7 @@ void Overlay(const DatabaseApplyStatus& status, DatabaseInfo* info) {
   info->state = DatabaseStateName(status.state);
   info->detail = status.detail;
   info->blocked_by_pid = status.blocked_by_pid;
+  info->blocked_for_ms = static_cast<std::uint64_t>(absl::ToInt64Milliseconds(status.blocked_for));
   info->copy_pages_done = status.copy_pages_done;
   info->copy_pages = status.copy_pages;
   info->applied_index = status.applied_index;

@@ -26,6 +26,7 @@ Json ToJson(const DatabaseInfo& database) {
                {"page_size", database.page_size}, {"journal_mode", database.journal_mode},
                {"state", database.state},         {"applied_index", database.applied_index.value}};
   if (database.blocked_by_pid != 0) json["blocked_by_pid"] = database.blocked_by_pid;
+  if (database.state == "blocked") json["blocked_for_ms"] = database.blocked_for_ms;
   return json;
 }
 
@@ -75,6 +76,7 @@ std::string StateText(const DatabaseInfo& database) {
   if (database.blocked_by_pid != 0) {
     text += fmt::format(" by process {}", database.blocked_by_pid);
   }
+  if (database.state == "blocked") text += fmt::format(" for {} ms", database.blocked_for_ms);
   if (!database.detail.empty()) text += ": " + database.detail;
   return text;
 }

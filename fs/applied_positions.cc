@@ -11,14 +11,17 @@
 namespace echofs::fs {
 namespace {
 
-constexpr std::size_t kSlotSize = 48;  // also of the header
+constexpr std::size_t kSlotSize = 64;  // also of the header
+constexpr std::size_t kChecksumOffset = kSlotSize - 8;
 constexpr char kMagic[] = "ECHOAPPL";
-constexpr std::uint32_t kFormatVersion = 1;
+constexpr std::uint32_t kFormatVersion = 2;
 constexpr std::uint64_t kFileSizeMax = 1ull << 30;  // over 20 million databases
 
 using SlotBytes = std::array<std::uint8_t, kSlotSize>;
 
-std::uint64_t Checksum(const SlotBytes& bytes) { return XXH3_64bits(bytes.data(), 40); }
+std::uint64_t Checksum(const SlotBytes& bytes) {
+  return XXH3_64bits(bytes.data(), kChecksumOffset);
+}
 
 SlotBytes HeaderBytes() {
   SlotBytes bytes{};
@@ -35,9 +38,16 @@ absl::Status CheckHeader(const std::string& path, const SlotBytes& bytes) {
                     "primary",
                     path));
   }
-  if (LoadBe32(bytes.data() + 8) > kFormatVersion) {
+  const std::uint32_t version = LoadBe32(bytes.data() + 8);
+  if (version > kFormatVersion) {
     return absl::FailedPreconditionError(
         fmt::format("{} was written by a newer echofs; use that version", path));
+  }
+  if (version < kFormatVersion) {
+    return absl::FailedPreconditionError(
+        fmt::format("{} was written by an older echofs. Remove it: the databases are then copied "
+                    "again from the primary",
+                    path));
   }
   return absl::OkStatus();
 }
@@ -69,15 +79,19 @@ absl::StatusOr<std::unique_ptr<AppliedPositions>> AppliedPositions::Open(Storage
   positions->slot_count_ = static_cast<std::uint32_t>(size / kSlotSize - 1);
   for (std::uint32_t number = 0; number < positions->slot_count_; ++number) {
     ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*positions->file_, (number + 1ull) * kSlotSize, bytes));
-    if (LoadBe64(bytes.data() + 40) != Checksum(bytes)) {
+    if (LoadBe64(bytes.data() + kChecksumOffset) != Checksum(bytes)) {
       positions->free_.push_back(number);
       continue;
     }
     const Key key = {LoadBe64(bytes.data()), LoadBe64(bytes.data() + 8)};
-    positions->slots_[key] = {number,
-                              {{LoadBe64(bytes.data() + 16)},
-                               {LoadBe64(bytes.data() + 24)},
-                               {LoadBe64(bytes.data() + 32)}}};
+    AppliedPosition position{{LoadBe64(bytes.data() + 16)},
+                             {LoadBe64(bytes.data() + 24)},
+                             {LoadBe64(bytes.data() + 32)},
+                             {}};
+    position.wal.salt1 = LoadBe32(bytes.data() + 40);
+    position.wal.salt2 = LoadBe32(bytes.data() + 44);
+    position.wal.end_offset = LoadBe64(bytes.data() + 48);
+    positions->slots_[key] = {number, position};
   }
   return positions;
 }
@@ -98,28 +112,43 @@ absl::Status AppliedPositions::WriteSlot(std::uint32_t number, const Key* key,
     StoreBe64(bytes.data() + 16, position.index.value);
     StoreBe64(bytes.data() + 24, position.txid.value);
     StoreBe64(bytes.data() + 32, position.synced_index.value);
-    StoreBe64(bytes.data() + 40, Checksum(bytes));
+    StoreBe32(bytes.data() + 40, position.wal.salt1);
+    StoreBe32(bytes.data() + 44, position.wal.salt2);
+    StoreBe64(bytes.data() + 48, position.wal.end_offset);
+    StoreBe64(bytes.data() + kChecksumOffset, Checksum(bytes));
   }
   return file_->WriteAt((number + 1ull) * kSlotSize, bytes);
+}
+
+AppliedPositions::Slot& AppliedPositions::Find(const Key& key) {
+  const auto it = slots_.find(key);
+  if (it != slots_.end()) return it->second;
+  std::uint32_t number = slot_count_;
+  if (free_.empty()) {
+    ++slot_count_;
+  } else {
+    number = free_.back();
+    free_.pop_back();
+  }
+  return slots_.emplace(key, Slot{number, {}}).first->second;
 }
 
 absl::Status AppliedPositions::Set(const std::string& database, LogIndex index, Txid txid) {
   absl::MutexLock lock(&mutex_);
   const Key key = KeyOf(database);
-  auto it = slots_.find(key);
-  if (it == slots_.end()) {
-    std::uint32_t number = slot_count_;
-    if (free_.empty()) {
-      ++slot_count_;
-    } else {
-      number = free_.back();
-      free_.pop_back();
-    }
-    it = slots_.emplace(key, Slot{number, {}}).first;
-  }
-  it->second.position.index = index;
-  it->second.position.txid = txid;
-  return WriteSlot(it->second.number, &key, it->second.position);
+  Slot& slot = Find(key);
+  slot.position.index = index;
+  slot.position.txid = txid;
+  slot.position.wal = {};
+  return WriteSlot(slot.number, &key, slot.position);
+}
+
+absl::Status AppliedPositions::Set(const std::string& database, const AppliedPosition& position) {
+  absl::MutexLock lock(&mutex_);
+  const Key key = KeyOf(database);
+  Slot& slot = Find(key);
+  slot.position = position;
+  return WriteSlot(slot.number, &key, slot.position);
 }
 
 absl::Status AppliedPositions::SetSynced(const std::string& database, LogIndex index) {

@@ -1,14 +1,16 @@
 // Where the database files of a replica stand: a small file beside the databases, `applied`.
 //
-// Layout: header of 48 bytes, magic "ECHOAPPL", format version u32, zeros; then slots of 48 bytes:
-//      0  XXH3_128 of the database's name     32  index of the synced entry u64
-//     16  index of the applied entry u64      40  XXH3_64 of bytes 0..39
-//     24  TXID of the applied entry u64
-// all zero for a free slot.
+// Layout: header of 64 bytes, magic "ECHOAPPL", format version u32 = 2, zeros; then slots of 64 bytes:
+//      0  XXH3_128 of the database's name     40  salt-1 and salt-2 of the WAL, 2 x u32
+//     16  index of the applied entry u64      48  bytes of the WAL that the log has u64
+//     24  TXID of the applied entry u64       56  XXH3_64 of bytes 0..55
+//     32  index of the synced entry u64
+// all zero for a free slot. Big-endian.
 //
 // A slot is written after its entry has been applied, so at a restart the files hold this entry or the next
 // one, or a part of the next one: recovery applies the next one again. The synced entry is what the files are
-// sure to hold after a crash of the machine.
+// sure to hold after a crash of the machine. The WAL is set when a replica becomes the primary, and counts as
+// long as the log has no later entry of the database: entries that another node made know that one's WAL.
 #pragma once
 
 #include <array>
@@ -24,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "replication/change_set.h"
 #include "replication/ids.h"
 #include "replication/storage.h"
 
@@ -33,6 +36,7 @@ struct AppliedPosition {
   LogIndex index;
   Txid txid;
   LogIndex synced_index;
+  WalPosition wal;  // without begin_offset
 };
 
 // Thread-safe.
@@ -42,7 +46,10 @@ class AppliedPositions {
   static absl::StatusOr<std::unique_ptr<AppliedPositions>> Open(Storage* storage,
                                                                 const std::string& path);
   std::optional<AppliedPosition> Get(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
+  // An entry was applied. Keeps the synced index.
   absl::Status Set(const std::string& database, LogIndex index, Txid txid)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status Set(const std::string& database, const AppliedPosition& position)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // The database's files have been synced when they held the entry `index`.
   absl::Status SetSynced(const std::string& database, LogIndex index) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -58,6 +65,7 @@ class AppliedPositions {
   };
   explicit AppliedPositions(std::unique_ptr<File> file) : file_(std::move(file)) {}
   static Key KeyOf(const std::string& database);
+  Slot& Find(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status WriteSlot(std::uint32_t number, const Key* key, const AppliedPosition& position)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

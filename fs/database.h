@@ -13,7 +13,7 @@
 
 namespace echofs::fs {
 
-// Thread-safe. A file that may become a database has one of these too.
+// Thread-safe. A file that may become a database has one of these too. During a role change both sides may be set.
 class Database {
  public:
   // On a primary `capture` is set, on a replica it is null.
@@ -21,9 +21,15 @@ class Database {
       : name_(std::move(name)), capture_(std::move(capture)) {}
 
   const std::string& name() const { return name_; }
-  // The primary's side; null on a replica.
-  DatabaseCapture* capture() const { return capture_.get(); }
-  const std::shared_ptr<DatabaseCapture>& shared_capture() const { return capture_; }
+  // The primary's side; null on a replica. Takes what applications write.
+  std::shared_ptr<DatabaseCapture> capture() const ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return capture_;
+  }
+  void SetCapture(std::shared_ptr<DatabaseCapture> capture) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    capture_ = std::move(capture);
+  }
   // The replica's side; null on a primary, and on a replica for a file that is no database.
   std::shared_ptr<ReplicaDatabase> replica() const ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
@@ -33,7 +39,14 @@ class Database {
     absl::MutexLock lock(&mutex_);
     replica_ = std::move(replica);
   }
-  bool IsDatabase() const { return capture_ ? capture_->is_database() : replica() != nullptr; }
+  // The database goes on under new files, and readers that have these open are to fail (design A5,
+  // ReplicaDatabase::ReadersAreOverdue).
+  bool retired() const { return retired_.load(std::memory_order_acquire); }
+  void SetRetired() { retired_.store(true, std::memory_order_release); }
+  bool IsDatabase() const {
+    if (const auto captured = capture()) return captured->is_database();
+    return replica() != nullptr;
+  }
 
   // The main file was removed: files that still point here look for the database anew.
   bool removed() const { return removed_.load(std::memory_order_acquire); }
@@ -41,10 +54,11 @@ class Database {
 
  private:
   const std::string name_;
-  const std::shared_ptr<DatabaseCapture> capture_;
   mutable absl::Mutex mutex_;
+  std::shared_ptr<DatabaseCapture> capture_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<ReplicaDatabase> replica_ ABSL_GUARDED_BY(mutex_);
   std::atomic<bool> removed_{false};
+  std::atomic<bool> retired_{false};
 };
 
 }  // namespace echofs::fs

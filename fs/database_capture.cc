@@ -273,6 +273,7 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
       return absl::OkStatus();
     }
     case FileRole::kMain: {
+      if (fenced_) return RefuseFenced();
       ECHOFS_RETURN_IF_ERROR(DrainLocked());
       absl::MutexLock logged(&logged_);
       if (is_database_ && !NeverCommitted()) {
@@ -299,6 +300,22 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
     default:
       return unlink();
   }
+}
+
+absl::Status DatabaseCapture::Fence() {
+  absl::MutexLock files(&files_);
+  fenced_ = true;
+  return DrainLocked();
+}
+
+void DatabaseCapture::Unfence() {
+  absl::MutexLock files(&files_);
+  fenced_ = false;
+}
+
+absl::Status DatabaseCapture::RefuseFenced() const {
+  return absl::InternalError(fmt::format(
+      "{}: this node is about to stop being the primary; nothing is committed here", name_));
 }
 
 bool DatabaseCapture::is_database() {

@@ -92,6 +92,18 @@ class DatabaseCapture {
   absl::Status Remove(FileRole role, const std::function<absl::Status()>& unlink);
   // The last descriptor that may write to the main file was closed. When it fails, LogPending tries again.
   absl::Status LastWriterClosed();
+  // ---- For role changes (design R2, R4) ----
+  // From now on nothing is captured: writes that would commit, or belong to a transaction in the WAL, are
+  // refused with EIO; rolling back and checkpoints go on. When it returns OK, all that was captured is in the log.
+  absl::Status Fence();
+  void Unfence();
+  // A rollback journal is valid: a transaction is open, or its writer died.
+  bool HasJournal();
+  // Ends the transaction of a writer that died. `recover` undoes it in the file, or says that it counts (true)
+  // because its super-journal is gone. The caller holds EXCLUSIVE on the database, and removes the journal
+  // afterwards. DataLoss when the file is not what the log says, and it is too late to log it (fenced).
+  absl::Status EndHotJournal(const std::function<absl::StatusOr<bool>()>& recover);
+
   // ---- For recovery, before applications come ----
   // A transaction was committed, but its journal is still there (its super-journal is gone): takes it as if
   // the journal ended now. The caller removes the journal then.
@@ -157,11 +169,18 @@ class DatabaseCapture {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status LookAtJournal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status EndTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status TakeJournalLocked(const JournalContent& content)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status RefuseFenced() const;
+  // Whether the open transaction differs from what the log says.
+  absl::StatusOr<bool> DirtyPagesDiffer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   void ForgetTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RecordMainFile(bool whole) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status RecordWalCommit(const WalCommit& commit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
   // C6: in WAL mode SQLite writes nothing but logged pages into the main file. FailedPrecondition for others.
   absl::Status CheckCheckpoint(std::uint64_t offset, ByteView bytes)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  absl::StatusOr<bool> IsPartOfNewest(PageNumber page, std::uint64_t at, ByteView part)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::StatusOr<std::uint64_t> OldHash(PageNumber page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
   absl::StatusOr<sqlite::DatabaseHeader> ReadMainHeader();
@@ -176,6 +195,7 @@ class DatabaseCapture {
   bool is_database_ ABSL_GUARDED_BY(files_) = false;
   bool wal_mode_ ABSL_GUARDED_BY(files_) = false;
   bool refusal_logged_ ABSL_GUARDED_BY(files_) = false;
+  bool fenced_ ABSL_GUARDED_BY(files_) = false;
 
   // The open transaction of a rollback journal.
   bool journal_valid_ ABSL_GUARDED_BY(files_) = false;

@@ -105,6 +105,7 @@ absl::Status DatabaseCapture::EndTransaction() {
     // The creation was rolled back.
     if (absl::IsFailedPrecondition(header.status())) return absl::OkStatus();
     if (!header.ok()) return header.status();
+    if (fenced_) return RefuseFenced();
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   } else {
     if (!header.ok()) {
@@ -114,6 +115,10 @@ absl::Status DatabaseCapture::EndTransaction() {
     const bool size_changed =
         header->page_count != position_.page_count || header->page_size != position_.page_size;
     if (dirty_.empty() && !size_changed) return absl::OkStatus();
+    if (fenced_) {
+      ECHOFS_ASSIGN_OR_RETURN(const bool differ, DirtyPagesDiffer());
+      return differ || size_changed ? RefuseFenced() : absl::OkStatus();
+    }
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   }
   wal_mode_ = header->wal_mode;
@@ -159,8 +164,49 @@ absl::Status DatabaseCapture::RecordMainFile(bool whole) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> DatabaseCapture::DirtyPagesDiffer() {
+  std::vector<std::uint8_t> page(position_.page_size);
+  for (const auto& [number, hash] : dirty_) {
+    if (number > position_.page_count) continue;
+    ECHOFS_RETURN_IF_ERROR(
+        ReadZeroFilled(*main_, std::uint64_t{number - 1} * position_.page_size, page));
+    if (PageHash(number, page) != hash) return true;
+  }
+  return false;
+}
+
+bool DatabaseCapture::HasJournal() {
+  absl::MutexLock files(&files_);
+  return journal_valid_;
+}
+
+absl::Status DatabaseCapture::EndHotJournal(const std::function<absl::StatusOr<bool>()>& recover) {
+  absl::MutexLock files(&files_);
+  if (!journal_valid_) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal_));
+  ECHOFS_ASSIGN_OR_RETURN(const bool counts, recover());
+  absl::Status ended;
+  if (counts && content) {
+    ended = TakeJournalLocked(*content);
+  } else {
+    // Undone: what differs now are pages that were free, whose content SQLite does not journal.
+    application_syncs_ = true;
+    ended = EndTransaction();
+  }
+  if (!ended.ok() && !fenced_) return ended;
+  ForgetTransaction();
+  journal_.reset();
+  if (ended.ok()) return ended;
+  return absl::DataLossError(
+      fmt::format("{}: a writer that died left pages that are not in the log", name_));
+}
+
 absl::Status DatabaseCapture::TakeJournal(const JournalContent& content) {
   absl::MutexLock files(&files_);
+  return TakeJournalLocked(content);
+}
+
+absl::Status DatabaseCapture::TakeJournalLocked(const JournalContent& content) {
   {
     absl::MutexLock logged(&logged_);
     std::vector<std::uint8_t> page(content.page_size);
@@ -202,7 +248,7 @@ absl::Status DatabaseCapture::RecordWhole() {
 absl::Status DatabaseCapture::LastWriterClosed() {
   absl::MutexLock files(&files_);
   ECHOFS_RETURN_IF_ERROR(LookAtJournal());
-  if (!is_database_ || journal_valid_) return absl::OkStatus();
+  if (!is_database_ || journal_valid_ || fenced_) return absl::OkStatus();
   absl::Status logged = DrainLocked();
   if (logged.ok()) logged = LogNewDatabase();
   if (!logged.ok()) {

@@ -87,12 +87,14 @@ absl::Status DatabaseCapture::DrainLocked() {
 
 absl::Status DatabaseCapture::WriteWal(std::uint64_t offset, ByteView bytes) {
   if (!is_database_) return wal_->WriteAt(offset, bytes);
+  if (fenced_) return RefuseFenced();
   absl::Status written = WriteFrames(offset, bytes);
   if (!written.ok()) in_doubt_ = true;
   return written;
 }
 
 absl::Status DatabaseCapture::CatchUpWal() {
+  if (!wal_capture_) return absl::OkStatus();  // nobody has opened it here
   std::vector<WalCommit> commits;
   absl::Status status = wal_capture_->CatchUp(&commits);
   Enqueue(std::move(commits));
@@ -195,7 +197,10 @@ absl::Status DatabaseCapture::CheckCheckpoint(std::uint64_t offset, ByteView byt
     const std::size_t size = std::min<std::uint64_t>(bytes.size(), page_size - offset % page_size);
     const ByteView part = bytes.first(size);
     const auto page = static_cast<PageNumber>(offset / page_size + 1);
-    const bool logged = size == page_size && wal_hashes_.contains(PageHash(page, part));
+    bool logged = size == page_size && wal_hashes_.contains(PageHash(page, part));
+    if (size != page_size) {
+      ECHOFS_ASSIGN_OR_RETURN(logged, IsPartOfNewest(page, offset % page_size, part));
+    }
     if (!logged && page != LockPage(page_size)) {
       // SQLITE_FCNTL_CHUNK_SIZE writes zeros where the file is about to grow: they change nothing.
       present.resize(size);
@@ -212,6 +217,18 @@ absl::Status DatabaseCapture::CheckCheckpoint(std::uint64_t offset, ByteView byt
     bytes = bytes.subspan(size);
   }
   return absl::OkStatus();
+}
+
+// The kernel may bring a write in pieces, when the application's memory has to be read in first.
+absl::StatusOr<bool> DatabaseCapture::IsPartOfNewest(PageNumber page, std::uint64_t at,
+                                                     ByteView part) {
+  const auto newest = wal_pages_.find(page);
+  if (newest == wal_pages_.end()) return false;
+  std::vector<std::uint8_t> content(position_.page_size);
+  ECHOFS_RETURN_IF_ERROR(
+      WalPages(wal_.get(), main_.get(), position_.page_size, {{page, newest->second.frame}})
+          .Read(0, content));
+  return std::equal(part.begin(), part.end(), content.begin() + static_cast<std::ptrdiff_t>(at));
 }
 
 absl::StatusOr<std::uint64_t> DatabaseCapture::OldHash(PageNumber page) {

@@ -7,14 +7,14 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "fs/mount_replica_files.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
 
 DatabaseSet::DatabaseSet(const DatabaseSetOptions& options,
                          std::unique_ptr<AppliedPositions> positions)
-    : options_(options), positions_(std::move(positions)) {
+    : options_(options), read_only_(options.read_only), positions_(std::move(positions)) {
+  replica_options_.reader_timeout = options.reader_timeout;
   term_ = std::max<std::uint64_t>(1, options.log->last_term().value);
 }
 
@@ -33,9 +33,10 @@ absl::StatusOr<std::unique_ptr<DatabaseSet>> DatabaseSet::Open(const DatabaseSet
   return set;
 }
 
-absl::Status DatabaseSet::StartReplicas(PageCache* cache, const std::string& mount_point) {
+absl::Status DatabaseSet::Start(PageCache* cache, const std::string& mount_point) {
   cache_ = cache;
   mount_point_ = mount_point;
+  if (!read_only()) return absl::OkStatus();
   for (const DatabasePosition& logged : options_.log->Positions()) {
     if (logged.dropped) continue;
     const std::optional<fs::AppliedPosition> applied = positions_->Get(logged.name);
@@ -60,8 +61,8 @@ void DatabaseSet::Stop() {
     for (const auto& [name, database] : databases_) all.push_back(database);
   }
   for (const auto& database : all) {
-    if (database->capture()) {
-      const absl::Status drained = database->capture()->Drain();
+    if (const auto capture = database->capture()) {
+      const absl::Status drained = capture->Drain();
       if (!drained.ok()) {
         spdlog::warn("{}: commits remain in the WAL and are taken at the next start: {}",
                      database->name(), std::string(drained.message()));
@@ -90,36 +91,48 @@ std::shared_ptr<Database> DatabaseSet::Find(const std::string& path) {
 }
 
 DatabasePosition DatabaseSet::LoggedPosition(const std::string& database) {
-  const absl::StatusOr<DatabasePosition> position = options_.log->Position(database);
-  if (position.ok()) return *position;
+  absl::StatusOr<DatabasePosition> position = options_.log->Position(database);
+  if (position.ok()) {
+    // Applied here as a replica, the entry knows another node's WAL.
+    const std::optional<fs::AppliedPosition> applied = positions_->Get(database);
+    if (applied && applied->index == position->index) position->wal = applied->wal;
+    return *position;
+  }
   DatabasePosition none;
   none.name = database;
   return none;
+}
+
+absl::StatusOr<std::shared_ptr<DatabaseCapture>> DatabaseSet::NewCapture(
+    const std::string& path, const DatabasePosition& position) {
+  absl::StatusOr<std::unique_ptr<File>> file =
+      options_.storage->Open(options_.root + "/" + path, {});
+  if (!file.ok()) {
+    OpenOptions no_writes;
+    no_writes.read_only = true;
+    file = options_.storage->Open(options_.root + "/" + path, no_writes);
+  }
+  if (!file.ok()) return file.status();
+  // The queue keeps the capture alive while it has work; the capture does not keep itself.
+  auto self = std::make_shared<std::weak_ptr<DatabaseCapture>>();
+  CaptureContext context;
+  context.log = options_.log;
+  context.term = [this] { return Term{term_.load(std::memory_order_acquire)}; };
+  context.wake = [this, self] {
+    if (auto locked = self->lock()) queue_.Add(std::move(locked));
+  };
+  auto capture = std::make_shared<DatabaseCapture>(path, position, std::move(context));
+  *self = capture;
+  ECHOFS_RETURN_IF_ERROR(capture->SetFile(FileRole::kMain, *std::move(file)));
+  return capture;
 }
 
 absl::StatusOr<std::shared_ptr<Database>> DatabaseSet::OpenMain(const std::string& path) {
   if (auto database = Find(path)) return database;
   std::shared_ptr<DatabaseCapture> capture;
   if (captures_) {
-    absl::StatusOr<std::unique_ptr<File>> file =
-        options_.storage->Open(options_.root + "/" + path, {});
-    if (!file.ok()) {
-      OpenOptions no_writes;
-      no_writes.read_only = true;
-      file = options_.storage->Open(options_.root + "/" + path, no_writes);
-    }
-    if (!file.ok()) return file.status();
-    // The queue keeps the capture alive while it has work; the capture does not keep itself.
-    auto self = std::make_shared<std::weak_ptr<DatabaseCapture>>();
-    CaptureContext context;
-    context.log = options_.log;
-    context.term = [this] { return Term{term_.load(std::memory_order_acquire)}; };
-    context.wake = [this, self] {
-      if (auto locked = self->lock()) queue_.Add(std::move(locked));
-    };
-    capture = std::make_shared<DatabaseCapture>(path, LoggedPosition(path), std::move(context));
-    *self = capture;
-    ECHOFS_RETURN_IF_ERROR(capture->SetFile(FileRole::kMain, *std::move(file)));
+    ECHOFS_ASSIGN_OR_RETURN(capture, NewCapture(path, LoggedPosition(path)));
+    if (writers_stopped_) ECHOFS_RETURN_IF_ERROR(capture->Fence());
   }
   absl::MutexLock lock(&mutex_);
   std::shared_ptr<Database>& database = databases_[path];
@@ -171,8 +184,8 @@ std::vector<DatabaseState> DatabaseSet::States() {
     DatabaseState state;
     const std::shared_ptr<Database> database = Find(logged.name);
     state.position = std::move(logged);
-    if (database && database->capture()) {
-      state.wal_mode = database->capture()->wal_mode();
+    if (const auto capture = database ? database->capture() : nullptr) {
+      state.wal_mode = capture->wal_mode();
     } else if (const auto replica = database ? database->replica() : nullptr) {
       state.position = replica->position();
       state.wal_mode = replica->status().wal_mode;
@@ -220,118 +233,6 @@ absl::StatusOr<DatabasePosition> DatabaseSet::PositionAt(const std::string& data
   position.wal = entry->wal;
   position.index = entry->index;
   return position;
-}
-
-std::shared_ptr<ReplicaDatabase> DatabaseSet::FindReplica(const std::string& name) {
-  const std::shared_ptr<Database> database = Find(name);
-  return database ? database->replica() : nullptr;
-}
-
-absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::OpenReplica(
-    const std::string& name, const DatabasePosition& position, int* blocked_by_pid) {
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(name));
-  auto files = std::make_unique<MountReplicaFiles>(MountReplicaFilesOptions{
-      name, options_.root, mount_point_, options_.temporary_directory, options_.storage, cache_});
-  ECHOFS_ASSIGN_OR_RETURN(
-      std::shared_ptr<ReplicaDatabase> replica,
-      ReplicaDatabase::Open(std::move(files), cache_, position, {}, blocked_by_pid));
-  database->SetReplica(replica);
-  return replica;
-}
-
-absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::FindOrOpenReplica(
-    const std::string& name, ApplyOutcome* blocked) {
-  if (auto replica = FindReplica(name)) return replica;
-  DatabasePosition none;
-  none.name = name;
-  auto replica = OpenReplica(name, none, &blocked->blocked_by_pid);
-  if (absl::IsUnavailable(replica.status())) {
-    blocked->kind = ApplyOutcome::Kind::kBlocked;
-    return std::shared_ptr<ReplicaDatabase>();
-  }
-  return replica;
-}
-
-absl::StatusOr<DatabasePosition> DatabaseSet::AppliedPosition(const std::string& database) {
-  const std::shared_ptr<Database> found = Find(database);
-  if (found && found->capture()) {
-    DatabasePosition position = found->capture()->position();
-    if (position.txid != Txid{} && !position.dropped) return position;
-  } else if (!read_only()) {
-    const DatabasePosition position = LoggedPosition(database);
-    if (position.txid != Txid{} && !position.dropped) return position;
-  } else if (const auto replica = found ? found->replica() : nullptr) {
-    DatabasePosition position = replica->position();
-    if (position.txid != Txid{}) return position;
-  }
-  return absl::NotFoundError(fmt::format("there is no local copy of {}", database));
-}
-
-std::vector<std::string> DatabaseSet::LocalDatabases() {
-  std::vector<std::string> names;
-  absl::MutexLock lock(&mutex_);
-  for (const auto& [name, database] : databases_) {
-    if (database->IsDatabase()) names.push_back(name);
-  }
-  return names;
-}
-
-absl::StatusOr<ApplyOutcome> DatabaseSet::Apply(const LogEntry& entry, ByteSource& payload) {
-  if (!read_only()) return absl::FailedPreconditionError("this node is the primary");
-  ApplyOutcome blocked;
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<ReplicaDatabase> replica,
-                          FindOrOpenReplica(entry.database, &blocked));
-  if (!replica) return blocked;
-  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome, replica->Apply(entry, payload));
-  if (outcome.kind != ApplyOutcome::Kind::kApplied) return outcome;
-  if (entry.kind == EntryKind::kDrop) {
-    ECHOFS_RETURN_IF_ERROR(positions_->Remove(entry.database));
-    if (const auto database = Find(entry.database)) Forget(*database);
-    return outcome;
-  }
-  ECHOFS_RETURN_IF_ERROR(positions_->Set(entry.database, entry.index, entry.txid));
-  return outcome;
-}
-
-absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& position,
-                                                      const std::string& file) {
-  if (!read_only()) return absl::FailedPreconditionError("this node is the primary");
-  ApplyOutcome blocked;
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<ReplicaDatabase> replica,
-                          FindOrOpenReplica(position.name, &blocked));
-  if (!replica) return blocked;
-  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome, replica->InstallCopy(position, file));
-  if (outcome.kind == ApplyOutcome::Kind::kApplied) {
-    ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
-  }
-  return outcome;
-}
-
-absl::StatusOr<PageRun> DatabaseSet::ReadPages(const std::string& database, PageNumber first,
-                                               std::uint32_t count) {
-  if (const auto replica = FindReplica(database)) return replica->ReadPages(first, count);
-  if (read_only()) return absl::NotFoundError(fmt::format("there is no database {}", database));
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> found, OpenMain(database));
-  return found->capture()->ReadPages(first, count);
-}
-
-absl::Status DatabaseSet::SyncAll() {
-  if (!read_only()) return absl::OkStatus();
-  std::vector<std::shared_ptr<ReplicaDatabase>> replicas;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [name, database] : databases_) {
-      if (auto replica = database->replica()) replicas.push_back(std::move(replica));
-    }
-  }
-  for (const auto& replica : replicas) {
-    const DatabasePosition position = replica->position();
-    const auto applied = positions_->Get(position.name);
-    if (!applied || applied->synced_index >= position.index) continue;
-    ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
-    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index));
-  }
-  return positions_->Sync();
 }
 
 }  // namespace echofs::fs

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@
 #include "fs/database.h"
 #include "fs/page_cache.h"
 #include "fs/recovery.h"
+#include "fs/writer_locks.h"
 #include "replication/apply_target.h"
 
 namespace echofs::fs {
@@ -35,6 +37,8 @@ struct DatabaseSetOptions {
   bool read_only = false;           // this node is a replica
   bool was_replica = false;         // it was one when it last ran
   bool machine_crashed = false;     // the machine went down since, without an orderly stop
+  // How long a mode change waits for readers to leave before their connections are made to fail.
+  absl::Duration reader_timeout = absl::InfiniteDuration();
 };
 
 // What status and the list of databases show of one.
@@ -50,13 +54,20 @@ class DatabaseSet final : public ApplyTarget {
   static absl::StatusOr<std::unique_ptr<DatabaseSet>> Open(const DatabaseSetOptions& options);
   ~DatabaseSet() override;
 
-  bool read_only() const { return options_.read_only; }
+  // This node is a replica.
+  bool read_only() const { return read_only_.load(std::memory_order_acquire); }
   // Term of the entries that are captured from now on.
   void SetTerm(Term term) { term_.store(term.value, std::memory_order_release); }
-  // On a replica, after the mount has started: takes the locks of all databases. `mount_point` is absolute.
-  absl::Status StartReplicas(PageCache* cache, const std::string& mount_point);
+  // After the mount has started; `mount_point` is absolute. On a replica takes the locks of all databases.
+  absl::Status Start(PageCache* cache, const std::string& mount_point);
   // Before the mount ends: puts what is captured into the log (primary), or gives up the files (replica).
   void Stop();
+
+  // ---- Role changes (database_set_roles.cc), see ApplyTarget ----
+  absl::Status StopWriters(absl::Time deadline) override;
+  absl::Status ResumeWriters() override;
+  absl::Status BecomePrimary(Term term) override;
+  absl::Status BecomeReplica() override;
 
   // ---- For the mount ----
   // Path of the main file that a file belongs to by its name: "a/x.db-wal" -> "a/x.db".
@@ -83,6 +94,7 @@ class DatabaseSet final : public ApplyTarget {
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override;
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file) override;
+  absl::Status EndTurn(const std::string& database) override;
   absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
                                     std::uint32_t count) override;
   absl::Status SyncAll() override;
@@ -103,6 +115,17 @@ class DatabaseSet final : public ApplyTarget {
   // Position that the log gives for an applied entry; NotFound when it does not reach back.
   absl::StatusOr<DatabasePosition> PositionAt(const std::string& database, LogIndex index);
 
+  absl::StatusOr<std::shared_ptr<DatabaseCapture>> NewCapture(const std::string& path,
+                                                              const DatabasePosition& position);
+  // Makes the database a replica's, with locks that are held already, if any. Unavailable with
+  // *blocked_by_pid when an application is in the way; then nothing has changed.
+  absl::Status AttachReplica(Database& database, const DatabasePosition& position,
+                             WriterLocks locks, int* blocked_by_pid);
+  absl::StatusOr<std::vector<std::shared_ptr<Database>>> LoggedDatabases();
+  absl::StatusOr<bool> StopWriter(Database& database, WriterLocks* locks);
+  absl::StatusOr<bool> EndHotJournal(Database& database, WriterLocks* locks);
+  absl::Status BecomePrimary(Database& database);
+  absl::Status BecomeReplica(Database& database);
   absl::StatusOr<std::shared_ptr<ReplicaDatabase>> OpenReplica(const std::string& name,
                                                                const DatabasePosition& position,
                                                                int* blocked_by_pid);
@@ -110,14 +133,23 @@ class DatabaseSet final : public ApplyTarget {
   absl::StatusOr<std::shared_ptr<ReplicaDatabase>> FindOrOpenReplica(const std::string& name,
                                                                      ApplyOutcome* blocked);
   std::shared_ptr<ReplicaDatabase> FindReplica(const std::string& name);
+  // One step of applying, on the database as it is or, when readers are overdue, on new files.
+  using ApplyStep = std::function<absl::StatusOr<ApplyOutcome>(ReplicaDatabase&)>;
+  absl::StatusOr<ApplyOutcome> RunStep(const std::string& name, const ApplyStep& step);
+  absl::StatusOr<ApplyOutcome> ReplaceUnderReaders(const std::string& name, const ApplyStep& step);
 
   const DatabaseSetOptions options_;
+  ReplicaDatabaseOptions replica_options_;
+  std::atomic<bool> read_only_;
   // Databases get a capture: on a primary, and while Open recovers the files of a former primary.
-  bool captures_ = false;
+  std::atomic<bool> captures_{false};
+  std::atomic<bool> writers_stopped_{false};  // new captures are fenced
+  // Held between StopWriters and the end of the role change, by the thread that makes it.
+  std::map<std::string, WriterLocks> writer_locks_;
   const std::unique_ptr<AppliedPositions> positions_;
   std::atomic<std::uint64_t> term_{1};
   CaptureQueue queue_;
-  PageCache* cache_ = nullptr;  // set by StartReplicas
+  PageCache* cache_ = nullptr;  // set by Start
   std::string mount_point_;
 
   absl::Mutex mutex_;

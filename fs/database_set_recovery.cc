@@ -50,7 +50,8 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     return absl::OkStatus();  // nothing to do, and nothing to open before somebody asks for it
   }
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(name));
-  DatabaseCapture& capture = *database->capture();
+  const std::shared_ptr<DatabaseCapture> owned = database->capture();
+  DatabaseCapture& capture = *owned;
   if (fate == JournalFate::kCommitted) {
     const std::string journal_path = path + std::string(sqlite::kJournalSuffix);
     ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> journal,
@@ -78,7 +79,8 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
 }
 
 absl::Status DatabaseSet::VerifyAfterCrash(Database& database) {
-  DatabaseCapture& capture = *database.capture();
+  const std::shared_ptr<DatabaseCapture> owned = database.capture();
+  DatabaseCapture& capture = *owned;
   ECHOFS_ASSIGN_OR_RETURN(std::uint64_t digest, capture.ScanDigest());
   if (digest == capture.position().digest) return absl::OkStatus();
   if (options_.machine_crashed && !capture.wal_mode()) {

@@ -21,6 +21,20 @@ absl::Status LastError(const std::string& path) { return StatusFromErrno(errno, 
 
 bool MayWrite(int flags) { return (flags & O_ACCMODE) != O_RDONLY; }
 
+// What takes changes of a file, or null when nothing does. The -shm is the applications' own.
+std::shared_ptr<DatabaseCapture> CaptureOf(const std::shared_ptr<Database>& database,
+                                           FileRole role) {
+  return database && role != FileRole::kShm ? database->capture() : nullptr;
+}
+
+// What serves a -shm from memory: on a replica, also for those who have it open since before its database was
+// deleted or replaced.
+std::shared_ptr<ReplicaDatabase> ShmServer(const NodeView& view) {
+  if (view.role != FileRole::kShm) return nullptr;
+  const std::shared_ptr<Database>& database = view.removed ? view.former_database : view.database;
+  return database ? database->replica() : nullptr;
+}
+
 bool IsDatabaseFile(FileRole role) { return role != FileRole::kSuperJournal; }
 
 // `flags`: AT_SYMLINK_NOFOLLOW, or 0 for a path that is a link to the file.
@@ -102,11 +116,9 @@ absl::StatusOr<struct stat> FileSystem::StatNode(const Node& node) {
     const std::string path = BackingPath(tree_.Path(node));
     if (lstat(path.c_str(), &st) != 0) return LastError(path);
   }
-  if (view.role == FileRole::kShm && view.database && databases_->read_only()) {
-    if (const auto replica = view.database->replica()) {
-      ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, replica->ShmSize());
-      st.st_size = std::max(st.st_size, static_cast<off_t>(size));
-    }
+  if (const auto replica = ShmServer(view)) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, replica->ShmSize());
+    st.st_size = std::max(st.st_size, static_cast<off_t>(size));
   }
   st.st_ino = node.number;
   return st;
@@ -142,8 +154,8 @@ absl::StatusOr<std::shared_ptr<Database>> FileSystem::AttachDatabase(Node& node,
   ECHOFS_ASSIGN_OR_RETURN(std::shared_ptr<Database> database,
                           DatabaseForPath(tree_.Path(node), view.role));
   if (!database) return nullptr;
-  if (database->capture() && view.role != FileRole::kShm) {
-    if (absl::Status set = database->capture()->SetFile(view.role, view.file); !set.ok()) {
+  if (const auto capture = database->capture(); capture && view.role != FileRole::kShm) {
+    if (absl::Status set = capture->SetFile(view.role, view.file); !set.ok()) {
       spdlog::error("{}: {}", database->name(), std::string(set.message()));
       return set;
     }
@@ -208,9 +220,8 @@ absl::Status FileSystem::Release(InodeNumber number, int flags, bool own) {
   const NodeView view = tree_.View(*node);
   absl::Status status;
   if (view.role == FileRole::kMain && view.database && !view.database->removed()) {
-    if (closed.last_writer && view.database->capture()) {
-      status = view.database->capture()->LastWriterClosed();
-    }
+    const auto capture = view.database->capture();
+    if (closed.last_writer && capture) status = capture->LastWriterClosed();
     if (closed.last && !view.database->IsDatabase()) {
       databases_->LogLocalFile(view.database->name());
       databases_->Forget(*view.database);
@@ -227,8 +238,11 @@ absl::StatusOr<std::size_t> FileSystem::Read(InodeNumber number, std::uint64_t o
                                              MutableByteView out) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const NodeView view = tree_.View(*node);
-  if (view.role == FileRole::kShm && databases_->read_only() && view.database) {
-    if (const auto replica = view.database->replica()) return replica->ReadShm(offset, out);
+  if (const auto replica = ShmServer(view)) return replica->ReadShm(offset, out);
+  const std::shared_ptr<Database>& owner = view.removed ? view.former_database : view.database;
+  if (view.role == FileRole::kWal && owner && owner->retired()) {
+    // Not EIO, from which SQLite concludes that the file is corrupt.
+    return StatusFromErrno(ESTALE, "the database was replaced; connections must be opened anew");
   }
   if (view.file) return view.file->ReadAt(offset, out);
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<File> file, OpenBacking(*node, tree_.Path(*node)));
@@ -241,13 +255,12 @@ absl::Status FileSystem::Write(InodeNumber number, std::uint64_t offset, ByteVie
   if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (!database) return view.file->WriteAt(offset, bytes);
-  if (DatabaseCapture* const capture = database->capture()) {
-    return view.role == FileRole::kShm ? view.file->WriteAt(offset, bytes)
-                                       : capture->Write(view.role, offset, bytes);
+  const auto replica = database->replica();
+  if (view.role == FileRole::kShm) {
+    return replica ? replica->WriteShm(offset, bytes) : view.file->WriteAt(offset, bytes);
   }
-  if (const auto replica = database->replica()) {
-    return view.role == FileRole::kShm ? replica->WriteShm(offset, bytes) : ReadOnlyNode(*database);
-  }
+  if (const auto capture = database->capture()) return capture->Write(view.role, offset, bytes);
+  if (replica) return ReadOnlyNode(*database);
   if (view.role == FileRole::kMain && offset == 0 && sqlite::HasDatabaseMagic(bytes)) {
     return ReadOnlyNode(*database);  // a database cannot come into being on a replica
   }
@@ -271,9 +284,9 @@ absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
     return StatusFromErrno(EPERM, fmt::format("{}: this node is a replica", database->name()));
   }
   if (change.size) {
-    const bool captured = database && database->capture() && view.role != FileRole::kShm;
-    ECHOFS_RETURN_IF_ERROR(captured ? database->capture()->Truncate(view.role, *change.size)
-                                    : view.file->Truncate(*change.size));
+    const auto capture = CaptureOf(database, view.role);
+    ECHOFS_RETURN_IF_ERROR(capture ? capture->Truncate(view.role, *change.size)
+                                   : view.file->Truncate(*change.size));
   }
   // A removed file has no path any more; its descriptor has one, a link that is to be followed.
   const bool open = view.file != nullptr;
@@ -289,9 +302,7 @@ absl::Status FileSystem::Sync(InodeNumber number) {
   const NodeView view = tree_.View(*node);
   if (!view.file) return absl::OkStatus();
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
-  if (database && database->capture() && view.role != FileRole::kShm) {
-    return database->capture()->Sync(view.role);
-  }
+  if (const auto capture = CaptureOf(database, view.role)) return capture->Sync(view.role);
   return view.file->Sync();
 }
 
@@ -301,9 +312,7 @@ absl::Status FileSystem::Allocate(InodeNumber number, std::uint64_t end) {
   if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (database && databases_->read_only() && database->IsDatabase()) return ReadOnlyNode(*database);
-  if (database && database->capture() && view.role != FileRole::kShm) {
-    return database->capture()->Extend(view.role, end);
-  }
+  if (const auto capture = CaptureOf(database, view.role)) return capture->Extend(view.role, end);
   ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, view.file->Size());
   return end > size ? view.file->Truncate(end) : absl::OkStatus();
 }
@@ -322,16 +331,16 @@ bool FileSystem::WriteMayWait(InodeNumber number, std::uint64_t offset, std::uin
   const std::shared_ptr<Node> node = tree_.Find(number);
   if (!node) return false;
   const NodeView view = tree_.View(*node);
-  return view.database && view.database->capture() &&
-         view.database->capture()->WriteMayWait(view.role, offset, size);
+  const auto capture = view.database ? view.database->capture() : nullptr;
+  return capture && capture->WriteMayWait(view.role, offset, size);
 }
 
 bool FileSystem::TruncateMayWait(InodeNumber number) {
   const std::shared_ptr<Node> node = tree_.Find(number);
   if (!node) return false;
   const NodeView view = tree_.View(*node);
-  if (!view.database || !view.database->capture() || view.role == FileRole::kShm) return false;
-  return view.role != FileRole::kJournal || view.database->capture()->EndOfJournalMayWait();
+  const auto capture = CaptureOf(view.database, view.role);
+  return capture && (view.role != FileRole::kJournal || capture->EndOfJournalMayWait());
 }
 
 }  // namespace echofs::fs

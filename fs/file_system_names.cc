@@ -162,18 +162,16 @@ absl::Status FileSystem::Unlink(InodeNumber parent_number, std::string_view name
   const sqlite::FileRole role = sqlite::ClassifyFileName(name).role;
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database,
                           DatabaseForPath(relative, role));
+  const auto capture = database ? database->capture() : nullptr;
   const auto unlink_backing = [&path]() {
     return unlink(path.c_str()) == 0 ? absl::OkStatus() : LastError(path);
   };
-  if (!database) {
-    ECHOFS_RETURN_IF_ERROR(unlink_backing());
-  } else if (databases_->read_only()) {
-    if (database->IsDatabase()) {
-      return StatusFromErrno(EROFS, fmt::format("{}: this node is a replica", relative));
-    }
-    ECHOFS_RETURN_IF_ERROR(unlink_backing());
+  if (capture) {
+    ECHOFS_RETURN_IF_ERROR(capture->Remove(role, unlink_backing));
+  } else if (database && database->IsDatabase()) {
+    return StatusFromErrno(EROFS, fmt::format("{}: this node is a replica", relative));
   } else {
-    ECHOFS_RETURN_IF_ERROR(database->capture()->Remove(role, unlink_backing));
+    ECHOFS_RETURN_IF_ERROR(unlink_backing());
   }
   if (database && role == sqlite::FileRole::kMain) databases_->Forget(*database);
   tree_.Remove(parent, name);
@@ -251,8 +249,8 @@ bool FileSystem::UnlinkMayWait(InodeNumber parent_number, std::string_view name)
   if (role == sqlite::FileRole::kShm || role == sqlite::FileRole::kSuperJournal) return false;
   const std::shared_ptr<Database> database =
       databases_->Find(databases_->MainPath(tree_.ChildPath(*parent, name)));
-  if (!database || !database->capture()) return false;
-  return role != sqlite::FileRole::kJournal || database->capture()->EndOfJournalMayWait();
+  const auto capture = database ? database->capture() : nullptr;
+  return capture && (role != sqlite::FileRole::kJournal || capture->EndOfJournalMayWait());
 }
 
 }  // namespace echofs::fs

@@ -20,9 +20,8 @@ bool FileSystem::FlushNeedsRepair(InodeNumber number) {
   const std::shared_ptr<Node> node = tree_.Find(number);
   if (!node) return false;
   const NodeView view = tree_.View(*node);
-  if (!view.database || !view.database->capture() || !view.database->capture()->wal_mode()) {
-    return false;
-  }
+  const auto capture = view.database ? view.database->capture() : nullptr;
+  if (!capture || !capture->wal_mode()) return false;
   std::shared_ptr<File> shm = view.file;
   if (view.role != FileRole::kShm) {
     OpenOptions read_only;
@@ -34,19 +33,20 @@ bool FileSystem::FlushNeedsRepair(InodeNumber number) {
   }
   std::array<std::uint8_t, sqlite::kWalIndexHeadersSize> headers{};
   if (!shm || !ReadZeroFilled(*shm, 0, headers).ok()) return false;
-  return view.database->capture()->HasCommitUnknownTo(headers);
+  return capture->HasCommitUnknownTo(headers);
 }
 
 void FileSystem::RepairIndex(InodeNumber number, pid_t thread) {
   const std::shared_ptr<Node> node = tree_.Find(number);
   const std::shared_ptr<Database> database = node ? tree_.View(*node).database : nullptr;
-  if (!database) return;
+  const auto capture = database ? database->capture() : nullptr;
+  if (!capture) return;
   const std::string shm = database->name() + std::string(sqlite::kShmSuffix);
   const absl::Status repaired = RepairWalIndex(
-      {database->capture(), cache_, storage_, BackingPath(shm), mount_point_ + "/" + shm, thread});
+      {capture.get(), cache_, storage_, BackingPath(shm), mount_point_ + "/" + shm, thread});
   if (repaired.ok()) return;
   // Whoever writes over the commit is refused, and the WAL is kept.
-  database->capture()->SetInDoubt();
+  capture->SetInDoubt();
   spdlog::error("{}: a commit that its wal-index does not know stays in the way of others: {}",
                 database->name(), std::string(repaired.message()));
 }

@@ -7,7 +7,7 @@ namespace echofs::fs {
 
 FileTree::FileTree() {
   root_ = std::make_shared<Node>(Node{1, ControlFile::kNone, 0, sqlite::FileRole::kMain, nullptr,
-                                      "", false, 1, 0, 0, nullptr, nullptr});
+                                      "", false, 1, 0, 0, nullptr, nullptr, nullptr});
   nodes_[1] = root_;
 }
 
@@ -23,9 +23,9 @@ std::shared_ptr<Node> FileTree::Lookup(const std::shared_ptr<Node>& parent, std:
   std::shared_ptr<Node>& node = names_[{parent->number, std::string(name)}];
   if (!node || node->control != control || node->backing_inode != backing_inode) {
     if (node) Detach(*node);
-    node = std::make_shared<Node>(Node{next_number_++, control, backing_inode,
-                                       sqlite::ClassifyFileName(name).role, parent,
-                                       std::string(name), false, 0, 0, 0, nullptr, nullptr});
+    node = std::make_shared<Node>(
+        Node{next_number_++, control, backing_inode, sqlite::ClassifyFileName(name).role, parent,
+             std::string(name), false, 0, 0, 0, nullptr, nullptr, nullptr});
     nodes_[node->number] = node;
   }
   ++node->lookups;
@@ -35,7 +35,7 @@ std::shared_ptr<Node> FileTree::Lookup(const std::shared_ptr<Node>& parent, std:
 void FileTree::Detach(Node& node) {
   node.removed = true;
   node.parent.reset();
-  node.database.reset();
+  node.former_database = std::move(node.database);
 }
 
 void FileTree::Forget(InodeNumber number, std::uint64_t count) {
@@ -95,7 +95,7 @@ std::string FileTree::ChildPath(const Node& directory, std::string_view name) {
 
 NodeView FileTree::View(const Node& node) {
   absl::MutexLock lock(&mutex_);
-  return {node.role, node.removed, node.file, node.database};
+  return {node.role, node.removed, node.file, node.database, node.former_database};
 }
 
 void FileTree::SetFile(Node& node, std::shared_ptr<File> file) {

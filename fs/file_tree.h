@@ -39,6 +39,7 @@ struct Node {
   int writers = 0;            // those of them that may write
   std::shared_ptr<File> file;
   std::shared_ptr<Database> database;
+  std::shared_ptr<Database> former_database;  // of a removed node: what it belonged to
 };
 
 // What an operation on a node needs to know, taken in one step.
@@ -47,6 +48,7 @@ struct NodeView {
   bool removed;
   std::shared_ptr<File> file;          // null while nobody has it open
   std::shared_ptr<Database> database;  // null for files that belong to none, and for removed ones
+  std::shared_ptr<Database> former_database;  // of removed ones
 };
 
 // Thread-safe.

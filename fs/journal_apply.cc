@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "fs/sqlite_format.h"
 #include "replication/status_macros.h"
 
@@ -38,8 +39,20 @@ void JournalApply::SetPageSize(std::uint32_t page_size) {
   writer_.emplace(main_.get(), inode_, cache_, page_size);
 }
 
-absl::StatusOr<DatabaseLock::Attempt> JournalApply::TryLock() {
-  return lock_->TryExclusive(DatabaseLock::Pending::kKeep);
+absl::StatusOr<JournalApply::Attempt> JournalApply::TryLock(Turn turn) {
+  if (exclusive_) return Attempt{true, 0, {}};
+  const absl::Time now = absl::Now();
+  const absl::Duration readers_turn = turns_.ReadersTurn(now);
+  if (turn == Turn::kApply && readers_turn > absl::ZeroDuration()) {
+    return Attempt{false, 0, readers_turn};
+  }
+  turns_.Begin(now);
+  const auto pending =
+      turns_.PendingIsOver(now) ? DatabaseLock::Pending::kDrop : DatabaseLock::Pending::kKeep;
+  ECHOFS_ASSIGN_OR_RETURN(const DatabaseLock::Attempt attempt, lock_->TryExclusive(pending));
+  exclusive_ = attempt.held;
+  if (!attempt.held && pending == DatabaseLock::Pending::kDrop) turns_.End(now);
+  return Attempt{attempt.held, attempt.blocked_by_pid, {}};
 }
 
 absl::Status JournalApply::WritePage(PageNumber number, ByteView page) {
@@ -58,7 +71,17 @@ absl::Status JournalApply::Finish(std::uint32_t page_count) {
   return absl::OkStatus();
 }
 
-absl::Status JournalApply::Unlock() { return lock_->DowngradeToReserved(); }
+absl::Status JournalApply::EndChange() {
+  return !exclusive_ || turns_.ApplyIsOver(absl::Now()) ? Unlock() : absl::OkStatus();
+}
+
+absl::Status JournalApply::Unlock() {
+  exclusive_ = false;
+  turns_.End(absl::Now());
+  return lock_->DowngradeToReserved();
+}
+
+absl::Status JournalApply::Rest() { return exclusive_ ? Unlock() : absl::OkStatus(); }
 
 absl::Status JournalApply::ReadPage(PageNumber number, MutableByteView out) const {
   if (number > page_count_) {

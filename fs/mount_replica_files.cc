@@ -74,6 +74,8 @@ InodeNumber MountReplicaFiles::Inode(sqlite::FileRole role) {
 }
 
 absl::StatusOr<std::unique_ptr<LockFile>> MountReplicaFiles::OpenLock(sqlite::FileRole role) {
+  if (role == sqlite::FileRole::kMain && locks_.main) return std::move(locks_.main);
+  if (role == sqlite::FileRole::kShm && locks_.shm) return std::move(locks_.shm);
   return LockFile::Open(MountPath(role));
 }
 
@@ -111,10 +113,11 @@ absl::Status MountReplicaFiles::Adopt(const std::string& temporary,
 absl::Status MountReplicaFiles::Remove(sqlite::FileRole role) {
   const std::string path = BackingPath(role);
   const absl::Status removed = options_.storage->Remove(path);
-  if (absl::IsNotFound(removed)) return absl::OkStatus();
-  ECHOFS_RETURN_IF_ERROR(removed);
-  ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(DirectoryOf(path)));
-  ForgetName(role);
+  if (!absl::IsNotFound(removed)) {
+    ECHOFS_RETURN_IF_ERROR(removed);
+    ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(DirectoryOf(path)));
+  }
+  ForgetName(role);  // also when recovery has removed the file below the mount
   return absl::OkStatus();
 }
 

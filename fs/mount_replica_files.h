@@ -3,9 +3,11 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "fs/page_cache.h"
 #include "fs/replica_files.h"
+#include "fs/writer_locks.h"
 
 namespace echofs::fs {
 
@@ -22,7 +24,9 @@ struct MountReplicaFilesOptions {
 // requests to this process: never call it from a thread that serves them.
 class MountReplicaFiles final : public ReplicaFiles {
  public:
-  explicit MountReplicaFiles(MountReplicaFilesOptions options) : options_(std::move(options)) {}
+  // `locks`: descriptors that OpenLock gives out instead of opening new ones, with what they hold.
+  explicit MountReplicaFiles(MountReplicaFilesOptions options, WriterLocks locks = {})
+      : options_(std::move(options)), locks_(std::move(locks)) {}
 
   absl::StatusOr<std::unique_ptr<File>> OpenBacking(sqlite::FileRole role, bool create) override;
   InodeNumber Inode(sqlite::FileRole role) override;
@@ -40,6 +44,7 @@ class MountReplicaFiles final : public ReplicaFiles {
   void ForgetName(sqlite::FileRole role);
 
   const MountReplicaFilesOptions options_;
+  WriterLocks locks_;
 };
 
 }  // namespace echofs::fs

@@ -34,13 +34,28 @@ ReplicaDatabase::~ReplicaDatabase() { Detach(); }
 absl::StatusOr<std::unique_ptr<ReplicaDatabase>> ReplicaDatabase::Open(
     std::unique_ptr<ReplicaFiles> files, PageCache* cache, const DatabasePosition& position,
     const ReplicaDatabaseOptions& options, int* blocked_by_pid) {
-  *blocked_by_pid = 0;
+  ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<ReplicaDatabase> database,
+                          Create(std::move(files), cache, position, options));
+  ECHOFS_RETURN_IF_ERROR(database->Join(blocked_by_pid));
+  return database;
+}
+
+absl::StatusOr<std::unique_ptr<ReplicaDatabase>> ReplicaDatabase::Create(
+    std::unique_ptr<ReplicaFiles> files, PageCache* cache, const DatabasePosition& position,
+    const ReplicaDatabaseOptions& options) {
+  absl::StatusOr<std::unique_ptr<File>> shm = files->OpenBacking(FileRole::kShm, false);
+  if (!shm.ok() && !absl::IsNotFound(shm.status())) return shm.status();
   std::unique_ptr<ReplicaDatabase> database(
       new ReplicaDatabase(std::move(files), cache, position, options));
-  if (!position.dropped && position.page_count != 0) {
-    ECHOFS_RETURN_IF_ERROR(database->Attach(blocked_by_pid));
-  }
+  absl::MutexLock lock(&database->mutex_);
+  if (shm.ok()) database->shm_file_ = *std::move(shm);
   return database;
+}
+
+absl::Status ReplicaDatabase::Join(int* blocked_by_pid) {
+  *blocked_by_pid = 0;
+  const DatabasePosition now = position();
+  return now.dropped || now.page_count == 0 ? absl::OkStatus() : Attach(blocked_by_pid);
 }
 
 absl::Status ReplicaDatabase::Attach(int* blocked_by_pid) {
@@ -157,8 +172,7 @@ absl::Status ReplicaDatabase::Drop(const LogEntry& entry) {
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
   Detach();
   absl::MutexLock lock(&mutex_);
-  index_.reset();
-  shm_file_.reset();
+  // The -shm is still served to who has it open.
   status_.position.txid = entry.txid;
   status_.position.index = entry.index;
   status_.position.digest = 0;
@@ -186,6 +200,18 @@ absl::Status ReplicaDatabase::Close() {
   closed_ = true;
   Detach();
   return absl::OkStatus();
+}
+
+absl::Status ReplicaDatabase::Retire() {
+  ECHOFS_CHECK(wal_ != nullptr);
+  const absl::Status retired = wal_->Retire();
+  closed_ = true;
+  Detach();  // the locks too: who recovers must find the WAL, not a lock
+  return retired;
+}
+
+WalPosition ReplicaDatabase::WalEnd() const {
+  return wal_ != nullptr ? wal_->End() : WalPosition{};
 }
 
 absl::StatusOr<PageRun> ReplicaDatabase::ReadPages(PageNumber first, std::uint32_t count) {

@@ -18,7 +18,9 @@
 //     they are therefore switches to a WAL under the EXCLUSIVE lock; its readers drop their caches
 //     when they find it. Leaving the WAL for rollback mode takes a change set that moves the
 //     counter.
-// A new page size needs the database alone, and replaces all pages.
+// A new page size needs the database alone, and replaces all pages. Connections to a WAL database hold SHARED
+// for their life, so they could keep it waiting for ever: after reader_timeout the owner puts the
+// new state under new files and retires this object (DatabaseSet::ReplaceUnderReaders).
 //
 // A6: the digest afterwards is compared before anything becomes visible: in WAL mode before the
 // header is published, in rollback mode before the first page is written, as far as the change set
@@ -54,6 +56,8 @@ struct ReplicaDatabaseOptions {
   // readers can leave and the WAL restart (A3); and the longest such pause.
   std::uint32_t pause_frames = 16000;
   absl::Duration pause_max = absl::Milliseconds(20);
+  // See ReadersAreOverdue.
+  absl::Duration reader_timeout = absl::InfiniteDuration();
 };
 
 struct ReplicaDatabaseStatus {
@@ -67,7 +71,7 @@ struct ReplicaDatabaseStatus {
   std::uint64_t pauses = 0;
 };
 
-// Apply, Redo, InstallCopy and Close come from one thread at a time, which must not serve FUSE
+// Apply, Redo, InstallCopy, EndTurn and Close come from one thread at a time, which must not serve FUSE
 // requests. The other functions are thread-safe. ReadShm and WriteShm take a lock that is only held
 // for copying, so any FUSE thread may call them at any time.
 class ReplicaDatabase {
@@ -79,6 +83,13 @@ class ReplicaDatabase {
   static absl::StatusOr<std::unique_ptr<ReplicaDatabase>> Open(
       std::unique_ptr<ReplicaFiles> files, PageCache* cache, const DatabasePosition& position,
       const ReplicaDatabaseOptions& options, int* blocked_by_pid);
+  // The same in two steps, for files that applications have open: once it is created it can serve READs and
+  // WRITEs of the -shm, and must, before Join changes what they have mapped. After an error of Join
+  // give it up.
+  static absl::StatusOr<std::unique_ptr<ReplicaDatabase>> Create(
+      std::unique_ptr<ReplicaFiles> files, PageCache* cache, const DatabasePosition& position,
+      const ReplicaDatabaseOptions& options);
+  absl::Status Join(int* blocked_by_pid);
   // Releases all locks; the files stay as they are.
   ~ReplicaDatabase();
 
@@ -95,11 +106,27 @@ class ReplicaDatabase {
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file);
 
+  // No change set follows at once: lets readers in. See ApplyTarget.
+  absl::Status EndTurn();
+
+  // True when a change that needs the database alone (a new page size) has been blocked for longer
+  // than reader_timeout. Of the applying thread.
+  bool ReadersAreOverdue() const;
+  // The database lives on under other files: makes connections to these fail instead of showing an
+  // old state for ever. The owner fails READs of the -wal before. A transaction that is open may
+  // still end from what it has in memory; the next one finds no valid wal-index header, has to
+  // recover, and gets the error of the WAL. The main file and the -shm stay readable, since both may
+  // be mapped into applications.
+  absl::Status Retire();
+
   // For a role change: lets go of all locks, with WAL and wal-index as SQLite wants them, so that
   // open connections of applications just go on, now as writers too. The -shm is served from its
   // backing file before the first lock is released. Only ReadShm, WriteShm and status may be called
   // afterwards. FailedPrecondition when the database is stopped: it must not be written.
   absl::Status Close();
+
+  // How much of the present WAL has been applied; all zero without a WAL. Of the applying thread.
+  WalPosition WalEnd() const;
 
   // Up to `count` pages (and not more than 4 MiB) of the newest committed state.
   absl::StatusOr<PageRun> ReadPages(PageNumber first, std::uint32_t count);
@@ -128,6 +155,7 @@ class ReplicaDatabase {
   struct Readiness {
     bool ready = false;
     int blocked_by_pid = 0;
+    absl::Duration readers_turn;  // see JournalApply::Attempt
   };
 
   ReplicaDatabase(std::unique_ptr<ReplicaFiles> files, PageCache* cache,
@@ -144,7 +172,8 @@ class ReplicaDatabase {
   // Applying (replica_database_apply.cc).
   absl::StatusOr<ApplyOutcome> ApplyEntry(const LogEntry& entry, ByteSource& payload, bool verify);
   absl::Status CheckFollows(const LogEntry& entry, bool verify) const;
-  absl::StatusOr<Readiness> MakeReady(std::uint32_t page_size);
+  static ApplyOutcome NotReady(const Readiness& readiness);
+  absl::StatusOr<Readiness> MakeReady(std::uint32_t page_size, JournalApply::Turn turn);
   absl::StatusOr<Readiness> AttachAgain();
   absl::StatusOr<bool> PauseForRestart();
   absl::StatusOr<Readiness> LeaveWal();
@@ -187,6 +216,7 @@ class ReplicaDatabase {
   std::unique_ptr<JournalApply> journal_;
   std::uint32_t next_pause_ = 0;  // frame
   absl::Time pause_until_ = absl::InfinitePast();
+  absl::Time alone_wanted_since_ = absl::InfiniteFuture();  // see ReadersAreOverdue
   bool closed_ = false;
   bool damaged_ = false;  // main_ is neither old nor new; EXCLUSIVE stays ours
 

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/time/clock.h"
 #include "fs/page_run_writer.h"
 #include "fs/replica_database.h"
 #include "replication/digest.h"
@@ -28,8 +29,6 @@ constexpr std::size_t kFileVersionSize = 16;
 bool IsThere(const DatabasePosition& position) {
   return position.page_count != 0 && !position.dropped;
 }
-
-ApplyOutcome Blocked(int pid) { return {ApplyOutcome::Kind::kBlocked, pid}; }
 
 }  // namespace
 
@@ -70,8 +69,9 @@ absl::StatusOr<ApplyOutcome> ReplicaDatabase::ApplyEntry(const LogEntry& entry, 
     return absl::InvalidArgumentError(
         fmt::format("log entry {} is not a change set", entry.index.value));
   }
-  ECHOFS_ASSIGN_OR_RETURN(const Readiness readiness, MakeReady(entry.page_size));
-  if (!readiness.ready) return Blocked(readiness.blocked_by_pid);
+  ECHOFS_ASSIGN_OR_RETURN(const Readiness readiness,
+                          MakeReady(entry.page_size, JournalApply::Turn::kApply));
+  if (!readiness.ready) return NotReady(readiness);
 
   Target target;
   target.verify = verify;
@@ -85,47 +85,15 @@ absl::StatusOr<ApplyOutcome> ReplicaDatabase::ApplyEntry(const LogEntry& entry, 
   return absl::IsDataLoss(written) ? Stop(written) : written;
 }
 
-absl::StatusOr<ApplyOutcome> ReplicaDatabase::InstallCopy(const DatabasePosition& position,
-                                                          const std::string& file) {
-  if (closed_) return absl::FailedPreconditionError("the database was closed for a role change");
-  if (!IsValidPageSize(position.page_size) || position.dropped) {
-    return absl::InvalidArgumentError("the position of a copy names no database");
+ApplyOutcome ReplicaDatabase::NotReady(const Readiness& readiness) {
+  if (readiness.readers_turn > absl::ZeroDuration()) {
+    return {ApplyOutcome::Kind::kLater, 0, readiness.readers_turn};
   }
-  ECHOFS_ASSIGN_OR_RETURN(const Readiness readiness, MakeReady(position.page_size));
-  if (!readiness.ready) return Blocked(readiness.blocked_by_pid);
-  Target target;
-  target.position = position;
-  const absl::Status written = WriteCopy(file, target);
-  if (!written.ok()) {
-    if (journal_ != nullptr && !damaged_) ECHOFS_RETURN_IF_ERROR(journal_->Unlock());
-    return written;
-  }
-  damaged_ = false;
-  absl::MutexLock lock(&mutex_);
-  status_.stopped = absl::OkStatus();
-  return ApplyOutcome{};
+  return {ApplyOutcome::Kind::kBlocked, readiness.blocked_by_pid, {}};
 }
 
-absl::Status ReplicaDatabase::WriteCopy(const std::string& file, const Target& target) {
-  OpenOptions options;
-  options.read_only = true;
-  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> copy, files_->storage()->Open(file, options));
-  ECHOFS_ASSIGN_OR_RETURN(
-      const std::unique_ptr<ChangeStream> stream,
-      OpenCopy(copy.get(), target.position.page_size, target.position.page_count, Base()));
-  if (Exists()) {
-    ECHOFS_RETURN_IF_ERROR(Write(*stream, target));
-    const absl::Status removed = files_->storage()->Remove(file);
-    if (!removed.ok()) spdlog::warn("cannot remove {}: {}", file, removed.ToString());
-    return absl::OkStatus();
-  }
-  std::optional<ChangeStream::Page> page;
-  do {
-    ECHOFS_ASSIGN_OR_RETURN(page, stream->Next());
-  } while (page);
-  ECHOFS_RETURN_IF_ERROR(CheckDigest(*stream, target));
-  ECHOFS_RETURN_IF_ERROR(copy->Sync());
-  return AdoptFile(file, target);
+absl::Status ReplicaDatabase::EndTurn() {
+  return journal_ != nullptr && !damaged_ ? journal_->Rest() : absl::OkStatus();
 }
 
 bool ReplicaDatabase::Exists() const { return IsThere(position()); }
@@ -143,20 +111,23 @@ BaseState ReplicaDatabase::Base() {
   return base;
 }
 
-absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::MakeReady(std::uint32_t page_size) {
-  Readiness readiness{true, 0};
+absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::MakeReady(std::uint32_t page_size,
+                                                                      JournalApply::Turn turn) {
+  Readiness readiness{true, 0, {}};
   if (Exists() && wal_ == nullptr && journal_ == nullptr) {
     ECHOFS_ASSIGN_OR_RETURN(readiness, AttachAgain());
     if (!readiness.ready) return readiness;
   }
   if (wal_ != nullptr && page_size != position().page_size) {
     ECHOFS_ASSIGN_OR_RETURN(readiness, LeaveWal());
+    alone_wanted_since_ =
+        readiness.ready ? absl::InfiniteFuture() : std::min(alone_wanted_since_, absl::Now());
   } else if (wal_ != nullptr) {
     ECHOFS_ASSIGN_OR_RETURN(const bool pause, PauseForRestart());
-    if (pause) readiness = {false, wal_->ReaderPid()};
+    if (pause) readiness = {false, wal_->ReaderPid(), {}};
   } else if (journal_ != nullptr) {
-    ECHOFS_ASSIGN_OR_RETURN(const DatabaseLock::Attempt attempt, journal_->TryLock());
-    readiness = {attempt.held, attempt.blocked_by_pid};
+    ECHOFS_ASSIGN_OR_RETURN(const JournalApply::Attempt attempt, journal_->TryLock(turn));
+    readiness = {attempt.held, attempt.blocked_by_pid, attempt.readers_turn};
   }
   absl::MutexLock lock(&mutex_);
   status_.blocked_by_pid = readiness.blocked_by_pid;
@@ -168,9 +139,9 @@ absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::AttachAgain() {
   Detach();
   int pid = 0;
   const absl::Status attached = Attach(&pid);
-  if (absl::IsUnavailable(attached)) return Readiness{false, pid};
+  if (absl::IsUnavailable(attached)) return Readiness{false, pid, {}};
   ECHOFS_RETURN_IF_ERROR(attached);
-  return Readiness{true, 0};
+  return Readiness{true, 0, {}};
 }
 
 // A3: with readers that overlap all the time a restart never finds the WAL unused. While nothing is
@@ -206,7 +177,7 @@ absl::StatusOr<bool> ReplicaDatabase::PauseForRestart() {
 absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::LeaveWal() {
   ECHOFS_ASSIGN_OR_RETURN(const DatabaseLock::Attempt attempt,
                           lock_->TryExclusive(DatabaseLock::Pending::kDrop));
-  if (!attempt.held) return Readiness{false, attempt.blocked_by_pid};
+  if (!attempt.held) return Readiness{false, attempt.blocked_by_pid, {}};
   {
     absl::MutexLock content(&content_mutex_);
     const absl::Status stopped = wal_->Stop();
@@ -228,7 +199,11 @@ absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::LeaveWal() {
   wal.reset();
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
-  return Readiness{true, 0};
+  return Readiness{true, 0, {}};
+}
+
+bool ReplicaDatabase::ReadersAreOverdue() const {
+  return wal_ != nullptr && absl::Now() - alone_wanted_since_ >= options_.reader_timeout;
 }
 
 absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
@@ -328,7 +303,7 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
     if (!started.ok()) return Stop(started);
     return lock_->DowngradeToShared();
   }
-  return journal_->Unlock();
+  return journal_->EndChange();
 }
 
 // *touched says whether the file was written to.
@@ -356,45 +331,6 @@ absl::Status ReplicaDatabase::WritePages(ChangeStream& stream,
     if (!page) ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
   }
   return journal_->Finish(target.position.page_count);
-}
-
-absl::Status ReplicaDatabase::WriteNew(ChangeStream& stream, const Target& target) {
-  const std::string path = files_->TemporaryPath();
-  OpenOptions options;
-  options.create = true;
-  options.exclusive = true;
-  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, files_->storage()->Open(path, options));
-  const std::uint64_t page_size = target.position.page_size;
-  const auto fill = [&]() -> absl::Status {
-    while (true) {
-      ECHOFS_ASSIGN_OR_RETURN(const std::optional<ChangeStream::Page> page, stream.Next());
-      if (!page) break;
-      ECHOFS_RETURN_IF_ERROR(file->WriteAt((page->number - 1) * page_size, page->content));
-    }
-    ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
-    ECHOFS_RETURN_IF_ERROR(file->Truncate(target.position.page_count * page_size));
-    ECHOFS_RETURN_IF_ERROR(file->Sync());
-    return absl::OkStatus();
-  };
-  absl::Status status = fill();
-  if (status.ok()) status = AdoptFile(path, target);
-  if (!status.ok()) files_->storage()->Remove(path).IgnoreError();
-  return status;
-}
-
-absl::Status ReplicaDatabase::AdoptFile(const std::string& path, const Target& target) {
-  // Left-overs of an earlier database of this name would be read as this one's.
-  ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
-  ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
-  ECHOFS_RETURN_IF_ERROR(files_->Adopt(path, target.position.attributes));
-  SetPosition(target.position);
-  int pid = 0;
-  const absl::Status attached = Attach(&pid);
-  UpdateStatus();
-  if (attached.ok()) return attached;
-  spdlog::warn("{} is in place, but its locks are not yet ours: {}", target.position.name,
-               attached.ToString());
-  return absl::IsUnavailable(attached) ? absl::OkStatus() : Stop(attached);
 }
 
 absl::Status ReplicaDatabase::CheckDigest(const ChangeStream& stream, const Target& target) {

@@ -296,6 +296,17 @@ absl::Status WalApply::PublishHeader(const WalIndexHeader& header) {
   return cache_->Store(files_.shm_inode, 0, bytes);
 }
 
+WalPosition WalApply::End() const {
+  return {wal_header_.salt1, wal_header_.salt2, 0,
+          sqlite::FrameOffset(std::uint64_t{max_frame()} + 1, options_.page_size)};
+}
+
+absl::Status WalApply::Retire() {
+  ECHOFS_RETURN_IF_ERROR(cache_->Invalidate(files_.wal_inode, 0, 0));
+  const WalIndex::Range headers = index_->ClearHeaders();
+  return StoreIndex({headers});
+}
+
 absl::Status WalApply::Release() {
   // The read marks that count are in the kernel's page, if it has one; where it writes back to the
   // same bytes, ours must not get in between.

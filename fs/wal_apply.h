@@ -45,6 +45,7 @@
 #include "fs/page_cache.h"
 #include "fs/sqlite_format.h"
 #include "fs/wal_index.h"
+#include "replication/change_set.h"
 #include "replication/storage.h"
 
 namespace echofs::fs {
@@ -114,10 +115,15 @@ class WalApply {
   // For a mode change: the caller holds EXCLUSIVE on the database, so nobody else is there. Puts
   // everything into the database file, synced; -wal and -shm may then be removed.
   absl::Status Stop();
+  // For a database that lives on under other files: readers have to recover, and READs of the -wal, which the
+  // owner fails from before this call on, are asked for again.
+  absl::Status Retire();
   // For a role change: leaves WAL and wal-index to the applications as SQLite would, with the
   // wal-index in the backing -shm too. Locks are kept until destruction.
   absl::Status Release();
 
+  // The WAL as it is now, up to its last committed frame.
+  WalPosition End() const;
   const std::shared_ptr<WalIndex>& index() const { return index_; }
   const std::shared_ptr<File>& wal_file() const { return files_.wal; }
   const std::shared_ptr<File>& shm_file() const { return files_.shm; }

@@ -156,6 +156,12 @@ std::array<std::uint8_t, WalIndex::kHeaderSize> WalIndex::Publish(const WalIndex
   return bytes;
 }
 
+WalIndex::Range WalIndex::ClearHeaders() {
+  absl::MutexLock lock(&mutex_);
+  std::fill_n(regions_[0]->bytes.begin(), 2 * kHeaderSize, 0);
+  return {0, 2 * kHeaderSize};
+}
+
 WalIndexHeader WalIndex::header() const {
   absl::MutexLock lock(&mutex_);
   return header_;

@@ -95,6 +95,8 @@ class WalIndex {
   // Makes `header` the one that READs see, both copies, and returns the bytes of one copy. The
   // entries of all its frames must have been appended; a last frame of 0 starts the tables anew.
   std::array<std::uint8_t, kHeaderSize> Publish(const WalIndexHeader& header);
+  // Makes both copies invalid, so that readers have to recover; header() stays as it was.
+  Range ClearHeaders();
   WalIndexHeader header() const;
 
   void SetBackfill(std::uint32_t frame);

@@ -32,18 +32,24 @@ EntryOutcome ApplyEntry(ApplyTarget& target, const LocalPosition& position, cons
   if (entry.txid <= position.txid) {
     const bool differs =
         position.exists && entry.txid == position.txid && entry.digest_after != position.digest;
-    if (!differs) return {Kind::kSkipped, 0, ""};
+    if (!differs) return {Kind::kSkipped};
     return {Kind::kGap, 0,
             fmt::format("the local copy at TXID {} has digest {:016x}, the history {:016x}",
                         position.txid.value, position.digest, entry.digest_after)};
   }
-  if (!position.exists && entry.kind == EntryKind::kDrop) return {Kind::kApplied, 0, ""};
+  if (!position.exists && entry.kind == EntryKind::kDrop) return {Kind::kApplied};
   if (std::string why = WhyNotNext(position, entry); !why.empty()) return {Kind::kGap, 0, why};
 
   const absl::StatusOr<ApplyOutcome> outcome = target.Apply(entry, payload);
   if (outcome.ok()) {
-    const bool blocked = outcome->kind == ApplyOutcome::Kind::kBlocked;
-    return {blocked ? Kind::kBlocked : Kind::kApplied, outcome->blocked_by_pid, ""};
+    switch (outcome->kind) {
+      case ApplyOutcome::Kind::kApplied:
+        return {Kind::kApplied};
+      case ApplyOutcome::Kind::kBlocked:
+        return {Kind::kBlocked, outcome->blocked_by_pid};
+      case ApplyOutcome::Kind::kLater:
+        return {Kind::kLater, 0, "", outcome->retry_after};
+    }
   }
   const bool damaged = absl::IsDataLoss(outcome.status());
   return {damaged ? Kind::kDamaged : Kind::kFailed, 0, std::string(outcome.status().message())};

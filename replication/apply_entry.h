@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "absl/time/time.h"
 #include "replication/apply_target.h"
 #include "replication/bytes.h"
 #include "replication/ids.h"
@@ -25,11 +26,13 @@ struct EntryOutcome {
     kGap,      // it does not follow what the files hold: a copy is needed
     kDamaged,  // the entry or the files are wrong, the digest says (A6): a copy is needed
     kBlocked,  // an application is in the way (A5)
+    kLater,    // it is the readers' turn, for `retry_after`
     kFailed,   // the files could not be written: try again later
   };
   Kind kind = Kind::kApplied;
   int blocked_by_pid = 0;
-  std::string message;  // for kGap, kDamaged, kFailed
+  std::string message = "";  // for kGap, kDamaged, kFailed
+  absl::Duration retry_after = absl::ZeroDuration();
 };
 
 // Applies `entry` to the database if it follows `position`. The caller moves its position on

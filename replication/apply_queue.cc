@@ -184,6 +184,9 @@ std::vector<DatabaseApplyStatus> ApplyQueue::Databases() const {
     status.state = database->state;
     status.detail = database->detail;
     status.blocked_by_pid = database->blocked_by_pid;
+    if (database->state == DatabaseState::kBlocked) {
+      status.blocked_for = absl::Now() - database->blocked_since;
+    }
     if (database->task != nullptr) {
       status.copy_pages_done = database->task->pages_done;
       status.copy_pages = database->task->pages;

@@ -48,6 +48,7 @@ struct DatabaseApplyStatus {
   DatabaseState state = DatabaseState::kOk;
   std::string detail;                 // why the state is not kOk
   int blocked_by_pid = 0;             // with kBlocked, 0 when unknown
+  absl::Duration blocked_for;         // with kBlocked
   std::uint64_t copy_pages_done = 0;  // with kCopying
   std::uint64_t copy_pages = 0;
   LogIndex applied_index;  // of the last entry in its files
@@ -111,6 +112,7 @@ class ApplyQueue {
 
   // apply_queue_steps.cc: one database's turn. The mutex is released during the work itself.
   Turn RunDatabase(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Turn NextStep(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyFromMemory(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyFromLog(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyDrop(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -118,6 +120,7 @@ class ApplyQueue {
   Turn Settle(Database& database, const LogEntry& entry, const EntryOutcome& outcome)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn Blocked(Database& database, int pid) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Turn Later(Database& database, absl::Duration delay) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn Failed(Database& database, const std::string& message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Succeeded(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void WantCopy(Database& database, const std::string& reason)

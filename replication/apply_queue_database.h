@@ -51,6 +51,7 @@ struct ApplyQueue::Database {
   DatabaseState state = DatabaseState::kOk;
   std::string detail;
   int blocked_by_pid = 0;
+  absl::Time blocked_since;  // with kBlocked
 
   bool running = false;  // a worker has it
   bool queued = false;   // it is in ready_

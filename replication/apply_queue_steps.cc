@@ -13,26 +13,24 @@
 namespace echofs {
 
 ApplyQueue::Turn ApplyQueue::RunDatabase(Database& database) {
-  for (int i = 0; i < kApplyBatchMax; ++i) {
-    if (stopping_ || paused_) return Turn::kAgain;
-    Turn turn = Turn::kIdle;
-    if (database.copy) {
-      turn = InstallCopy(database);
-    } else if (database.wants_copy) {
-      return Turn::kIdle;  // FinishCopy goes on
-    } else if (database.wants_drop) {
-      turn = ApplyDrop(database);
-    } else if (!database.memory.empty()) {
-      turn = ApplyFromMemory(database);
-    } else if (database.in_log) {
-      turn = ApplyFromLog(database);
-    } else {
-      return Turn::kIdle;
-    }
+  Turn turn = Turn::kAgain;
+  for (int i = 0; i < kApplyBatchMax && turn == Turn::kAgain && !stopping_ && !paused_; ++i) {
+    turn = NextStep(database);
     UpdatePending(database);
-    if (turn == Turn::kLater) return turn;
   }
-  return Turn::kAgain;
+  mutex_.Unlock();
+  const absl::Status ended = target_->EndTurn(database.name);
+  mutex_.Lock();
+  return ended.ok() ? turn : Failed(database, std::string(ended.message()));
+}
+
+ApplyQueue::Turn ApplyQueue::NextStep(Database& database) {
+  if (database.copy) return InstallCopy(database);
+  if (database.wants_copy) return Turn::kIdle;  // FinishCopy goes on
+  if (database.wants_drop) return ApplyDrop(database);
+  if (!database.memory.empty()) return ApplyFromMemory(database);
+  if (database.in_log) return ApplyFromLog(database);
+  return Turn::kIdle;
 }
 
 ApplyQueue::Turn ApplyQueue::ApplyFromMemory(Database& database) {
@@ -109,6 +107,7 @@ ApplyQueue::Turn ApplyQueue::ApplyDrop(Database& database) {
   mutex_.Lock();
   if (outcome.kind == EntryOutcome::Kind::kBlocked)
     return Blocked(database, outcome.blocked_by_pid);
+  if (outcome.kind == EntryOutcome::Kind::kLater) return Later(database, outcome.retry_after);
   if (outcome.kind != EntryOutcome::Kind::kApplied) return Failed(database, outcome.message);
   spdlog::info("{} was deleted here, the cluster does not have it any more", database.name);
   database.wants_drop = false;
@@ -133,6 +132,7 @@ ApplyQueue::Turn ApplyQueue::InstallCopy(Database& database) {
   if (outcome->kind == ApplyOutcome::Kind::kBlocked) {
     return Blocked(database, outcome->blocked_by_pid);
   }
+  if (outcome->kind == ApplyOutcome::Kind::kLater) return Later(database, outcome->retry_after);
   copy.file->Release();
   database.local = {true, copy.position.txid, copy.position.digest, copy.position.index};
   database.log_from = copy.log_index.Next();
@@ -163,6 +163,8 @@ ApplyQueue::Turn ApplyQueue::Settle(Database& database, const LogEntry& entry,
       return Turn::kAgain;
     case EntryOutcome::Kind::kBlocked:
       return Blocked(database, outcome.blocked_by_pid);
+    case EntryOutcome::Kind::kLater:
+      return Later(database, outcome.retry_after);
     case EntryOutcome::Kind::kFailed:
       return Failed(database, outcome.message);
   }
@@ -174,10 +176,17 @@ ApplyQueue::Turn ApplyQueue::Blocked(Database& database, int pid) {
                        ? std::min(database.delay * 2, kBlockedDelayMax)
                        : kBlockedDelayMin;
   database.retry_at = absl::Now() + database.delay;
+  if (database.state != DatabaseState::kBlocked) database.blocked_since = absl::Now();
   database.state = DatabaseState::kBlocked;
   database.blocked_by_pid = pid;
   database.detail = pid == 0 ? "an application holds a lock on it"
                              : fmt::format("process {} holds a lock on it", pid);
+  return Turn::kLater;
+}
+
+// Nothing is wrong: the state stays what it was.
+ApplyQueue::Turn ApplyQueue::Later(Database& database, absl::Duration delay) {
+  database.retry_at = absl::Now() + delay;
   return Turn::kLater;
 }
 

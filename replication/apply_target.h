@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "replication/bytes.h"
 #include "replication/change_log.h"
 #include "replication/ids.h"
@@ -22,9 +23,11 @@ struct ApplyOutcome {
   enum class Kind {
     kApplied,
     kBlocked,  // an application holds a lock that the apply needs: try again soon; nothing was changed
+    kLater,  // it is the readers' turn: try again after `retry_after`; nothing was changed
   };
   Kind kind = Kind::kApplied;
-  int blocked_by_pid = 0;  // with kBlocked, 0 when unknown
+  int blocked_by_pid = 0;      // with kBlocked, 0 when unknown
+  absl::Duration retry_after;  // with kLater
 };
 
 // A run of consecutive pages, read in one short step from a committed state of a database.
@@ -35,7 +38,7 @@ struct PageRun {
       pages;  // whole pages; empty beyond the last page; the lock page is zeros
 };
 
-// Thread-safe, but Apply and InstallCopy for one database come from one thread at a time.
+// Thread-safe, but Apply, InstallCopy and EndTurn for one database come from one thread at a time.
 class ApplyTarget {
  public:
   virtual ~ApplyTarget() = default;
@@ -57,11 +60,29 @@ class ApplyTarget {
   virtual absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                                    const std::string& file) = 0;
 
+  // No entry follows at once: gives back to applications what Apply keeps for several entries in a row
+  // (locks). To be called after the last of a series of Apply and InstallCopy.
+  virtual absl::Status EndTurn(const std::string& database) = 0;
+
   // The source's side of a first copy: up to `count` pages from `first` on, of the newest logged state.
   // Holds the database only for this one step; never takes a lock that applications see. Unavailable when
   // a transaction is in the way for the moment: try again.
   virtual absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
                                             std::uint32_t count) = 0;
+
+  // ---- Role changes (design R2, R4), one thread ----
+  // Takes writing away from applications. Who is in a transaction may end it until `deadline`; afterwards its
+  // commit is refused. When it returns OK nothing is committed here until ResumeWriters, and all that was
+  // committed is in the log. After an error call ResumeWriters.
+  virtual absl::Status StopWriters(absl::Time deadline) = 0;
+  // Applications may write again, on the connections that they have: after StopWriters or BecomePrimary.
+  virtual absl::Status ResumeWriters() = 0;
+  // A replica that has applied its whole log, and is not applied to any more, takes the primary's role; entries
+  // carry `term` from now on. Applications write only after ResumeWriters: before that the caller makes its role
+  // durable. FailedPrecondition when a database is not complete.
+  virtual absl::Status BecomePrimary(Term term) = 0;
+  // After StopWriters: the databases take entries by Apply from now on.
+  virtual absl::Status BecomeReplica() = 0;
 
   // Makes everything that was applied so far durable in the database files.
   virtual absl::Status SyncAll() = 0;

@@ -35,8 +35,7 @@ class ByteSink {
 class ByteSource {
  public:
   virtual ~ByteSource() = default;
-  // Fills `out` from the start; returns how much was filled. Less than out.size() means end of
-  // data.
+  // Fills `out` from the start, maybe in part; returns how much was filled. 0 means end of data.
   virtual absl::StatusOr<std::size_t> Read(MutableByteView out) = 0;
 };
 

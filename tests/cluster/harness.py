@@ -471,3 +471,21 @@ class Writer(Application):
         assert not missing, f"{len(missing)} committed rows are missing, first {missing[:5]}"
         wrong = [i for i, size in rows.items() if size != 100 + i * 7919 % 4000]
         assert not wrong, f"rows {wrong[:5]} have wrong content"
+
+
+class RingReader(Application):
+    """Checks in each transaction what must hold in every state, and survives no error (ring.py)."""
+
+    program = "ring"
+
+    def __init__(self, test, path, *options):
+        super().__init__(test, path, "read", *options)
+
+
+class RingWriter(Application):
+    """Changes what RingReader checks, as fast as it can. With a journal mode it makes the tables first."""
+
+    program = "ring"
+
+    def __init__(self, test, path, *mode):
+        super().__init__(test, path, "write", *mode)

@@ -74,6 +74,7 @@ TEST_CASE("admin: databases, local files and change sets arrive as they were sen
   CHECK(got.state == sent.state);
   CHECK(got.applied_index == sent.applied_index);
   CHECK(got.blocked_by_pid == sent.blocked_by_pid);
+  CHECK(got.blocked_for_ms == sent.blocked_for_ms);
   CHECK(got.copy_pages_done == sent.copy_pages_done);
   CHECK(got.copy_pages == sent.copy_pages);
   CHECK(got.detail == sent.detail);

@@ -42,6 +42,7 @@ std::vector<DatabaseInfo> FakeAdminSource::Databases() {
   second.journal_mode = "delete";
   second.state = "blocked";
   second.blocked_by_pid = 4711;
+  second.blocked_for_ms = 1500;
   second.copy_pages_done = 25;
   second.copy_pages = 100;
   second.detail = "a reader holds a lock";

@@ -44,7 +44,8 @@ TEST_CASE("reports: the status as JSON is exactly the object that scripts rely o
       "journal_mode": "delete",
       "state": "blocked",
       "applied_index": 12,
-      "blocked_by_pid": 4711
+      "blocked_by_pid": 4711,
+      "blocked_for_ms": 1500
     }
   ],
   "replicas": [

@@ -152,6 +152,26 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
   f.CheckImage();
 }
 
+TEST_CASE("C5: a WAL that nobody has opened here can be removed") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("create table t(id integer primary key, v)");
+  f.Close();
+  f.MakeCapture();
+  auto main = PosixStorage()->Open(f.path_, {});
+  REQUIRE(main.ok());
+  REQUIRE(f.capture_->SetFile(FileRole::kMain, *std::move(main)).ok());
+  bool removed = false;
+  CHECK(f.capture_
+            ->Remove(FileRole::kWal,
+                     [&] {
+                       removed = true;
+                       return absl::OkStatus();
+                     })
+            .ok());
+  CHECK(removed);
+}
+
 // SQLITE_FCNTL_SIZE_HINT makes room before the transaction has a journal.
 TEST_CASE("C6: from WAL straight to a mode without a journal is refused") {
   const std::string mode = GENERATE("off", "memory");

@@ -29,14 +29,17 @@ absl::StatusOr<ApplyOutcome> ReplicaFixture::Try(const Change& change) {
 }
 
 void ReplicaFixture::Apply(const Change& change) {
-  const auto outcome = Try(change);
+  auto outcome = Try(change);
+  while (outcome.ok() && outcome->kind == ApplyOutcome::Kind::kLater) outcome = Try(change);
   if (!outcome.ok()) FAIL(outcome.status().ToString());
   if (outcome->kind != ApplyOutcome::Kind::kApplied) {
     FAIL("blocked by " << outcome->blocked_by_pid);
   }
+  REQUIRE(replica->EndTurn().ok());
 }
 
 void ReplicaFixture::CheckSame() {
+  REQUIRE(replica->EndTurn().ok());
   CHECK(replica->position() == primary->position());
   CHECK(DigestOf(primary->image(), primary->page_size()) == primary->position().digest);
   std::vector<std::uint8_t> pages;

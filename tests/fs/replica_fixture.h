@@ -20,11 +20,12 @@ class ReplicaFixture {
 
   // Opens the replica (again) at its position, or as empty.
   void OpenReplica(const DatabasePosition& position = {});
-  // Applies; checks that it was applied.
+  // Applies, when it is not the readers' turn any more, and lets readers in; checks that it was applied.
   void Apply(const Change& change);
+  // One attempt, as one of several in a row.
   absl::StatusOr<ApplyOutcome> Try(const Change& change);
   void ApplySql(const std::string& sql) { Apply(primary->Run(sql)); }
-  // The replica reads as the primary's image: pages, digest, and what SQLite says of it.
+  // Ends the series of changes: the replica reads as the primary's image: pages, digest, and what SQLite says of it.
   void CheckSame();
   // Writes the primary's image to a file, for InstallCopy.
   std::string WriteImage();

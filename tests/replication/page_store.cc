@@ -153,7 +153,7 @@ std::vector<std::string> PageStore::LocalDatabases() {
 absl::StatusOr<ApplyOutcome> PageStore::Apply(const LogEntry& entry, ByteSource& payload) {
   absl::MutexLock lock(&mutex_);
   if (const int pid = blocked_[entry.database]; pid != 0) {
-    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid};
+    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid, {}};
   }
   if (!apply_error_.ok()) return apply_error_;
   const auto found = databases_.find(entry.database);
@@ -200,7 +200,7 @@ absl::StatusOr<ApplyOutcome> PageStore::InstallCopy(const DatabasePosition& posi
   }
   absl::MutexLock lock(&mutex_);
   if (const int pid = blocked_[position.name]; pid != 0) {
-    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid};
+    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid, {}};
   }
   ECHOFS_CHECK(Digest(database) == position.digest);
   databases_[position.name] = std::move(database);

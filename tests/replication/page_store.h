@@ -50,8 +50,14 @@ class PageStore final : public ApplyTarget {
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status EndTurn(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
                                     std::uint32_t count) override ABSL_LOCKS_EXCLUDED(mutex_);
+  // It has no applications that write by themselves.
+  absl::Status StopWriters(absl::Time) override { return absl::OkStatus(); }
+  absl::Status ResumeWriters() override { return absl::OkStatus(); }
+  absl::Status BecomePrimary(Term) override { return absl::OkStatus(); }
+  absl::Status BecomeReplica() override { return absl::OkStatus(); }
   absl::Status SyncAll() override ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -1,0 +1,198 @@
+// What replication sees of the databases (ApplyTarget), and how each of them becomes a replica's.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <utility>
+
+#include "fs/database_set.h"
+#include "fs/mount_replica_files.h"
+#include "replication/status_macros.h"
+
+namespace echofs::fs {
+
+std::shared_ptr<ReplicaDatabase> DatabaseSet::FindReplica(const std::string& name) {
+  const std::shared_ptr<Database> database = Find(name);
+  return database ? database->replica() : nullptr;
+}
+
+absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::OpenReplica(
+    const std::string& name, const DatabasePosition& position, int* blocked_by_pid) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(name));
+  // It has a capture when a writer was in the way as this node became a replica.
+  WriterLocks locks;
+  ECHOFS_ASSIGN_OR_RETURN(const bool stopped, StopWriter(*database, &locks));
+  if (!stopped) return absl::UnavailableError(fmt::format("{}: a writer is still inside", name));
+  ECHOFS_RETURN_IF_ERROR(AttachReplica(*database, position, std::move(locks), blocked_by_pid));
+  return database->replica();
+}
+
+absl::Status DatabaseSet::AttachReplica(Database& database, const DatabasePosition& position,
+                                        WriterLocks locks, int* blocked_by_pid) {
+  auto files = std::make_unique<MountReplicaFiles>(
+      MountReplicaFilesOptions{database.name(), options_.root, mount_point_,
+                               options_.temporary_directory, options_.storage, cache_},
+      std::move(locks));
+  ECHOFS_ASSIGN_OR_RETURN(
+      std::shared_ptr<ReplicaDatabase> replica,
+      ReplicaDatabase::Create(std::move(files), cache_, position, replica_options_));
+  // From now on it serves the -shm, which it is about to change under those who have it mapped.
+  database.SetReplica(replica);
+  const absl::Status joined = replica->Join(blocked_by_pid);
+  if (joined.ok()) {
+    database.SetCapture(nullptr);
+  } else {
+    database.SetReplica(nullptr);
+  }
+  return joined;
+}
+
+absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::FindOrOpenReplica(
+    const std::string& name, ApplyOutcome* blocked) {
+  if (auto replica = FindReplica(name)) return replica;
+  DatabasePosition position;
+  position.name = name;
+  if (const auto applied = positions_->Get(name)) {
+    // An application was in the way when this node became a replica.
+    const auto reached = PositionAt(name, applied->index);
+    if (reached.ok()) position = *reached;
+  }
+  auto replica = OpenReplica(name, position, &blocked->blocked_by_pid);
+  if (absl::IsUnavailable(replica.status())) {
+    blocked->kind = ApplyOutcome::Kind::kBlocked;
+    return std::shared_ptr<ReplicaDatabase>();
+  }
+  return replica;
+}
+
+absl::StatusOr<DatabasePosition> DatabaseSet::AppliedPosition(const std::string& database) {
+  const std::shared_ptr<Database> found = Find(database);
+  if (const auto capture = found ? found->capture() : nullptr) {
+    DatabasePosition position = capture->position();
+    if (position.txid != Txid{} && !position.dropped) return position;
+  } else if (!read_only()) {
+    const DatabasePosition position = LoggedPosition(database);
+    if (position.txid != Txid{} && !position.dropped) return position;
+  } else if (const auto replica = found ? found->replica() : nullptr) {
+    DatabasePosition position = replica->position();
+    if (position.txid != Txid{}) return position;
+  }
+  return absl::NotFoundError(fmt::format("there is no local copy of {}", database));
+}
+
+std::vector<std::string> DatabaseSet::LocalDatabases() {
+  std::vector<std::string> names;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [name, database] : databases_) {
+    if (database->IsDatabase()) names.push_back(name);
+  }
+  return names;
+}
+
+absl::StatusOr<ApplyOutcome> DatabaseSet::RunStep(const std::string& name, const ApplyStep& step) {
+  if (!read_only()) return absl::FailedPreconditionError("this node is the primary");
+  ApplyOutcome blocked;
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<ReplicaDatabase> replica,
+                          FindOrOpenReplica(name, &blocked));
+  if (!replica) return blocked;
+  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome, step(*replica));
+  if (outcome.kind != ApplyOutcome::Kind::kBlocked || !replica->ReadersAreOverdue()) return outcome;
+  return ReplaceUnderReaders(name, step);
+}
+
+// The new files get inodes of their own; who has the old ones open stays with them and with the old Database,
+// which serves the old -shm from memory, and is then told to fail.
+absl::StatusOr<ApplyOutcome> DatabaseSet::ReplaceUnderReaders(const std::string& name,
+                                                              const ApplyStep& step) {
+  const std::shared_ptr<Database> old = Find(name);
+  const std::shared_ptr<ReplicaDatabase> old_replica = old->replica();
+  DatabasePosition start;  // without files, and followed by the same entry
+  start.name = name;
+  start.txid = old_replica->position().txid;
+  start.digest = old_replica->position().digest;
+  {
+    absl::MutexLock lock(&mutex_);
+    databases_[name] = std::make_shared<Database>(name, nullptr);
+  }
+  int blocked_by_pid = 0;
+  absl::StatusOr<ApplyOutcome> outcome;
+  const auto replica = OpenReplica(name, start, &blocked_by_pid);
+  outcome = replica.ok() ? step(**replica) : replica.status();
+  if (!outcome.ok() || outcome->kind != ApplyOutcome::Kind::kApplied) {
+    absl::MutexLock lock(&mutex_);
+    databases_[name] = old;
+    return outcome;
+  }
+  spdlog::warn(
+      "{}: process {} kept the database open for longer than replication.reader-timeout while its "
+      "page size "
+      "changed; connections from before fail with a disk I/O error and have to be opened anew",
+      name, old_replica->status().blocked_by_pid);
+  old->SetRetired();
+  const absl::Status retired = old_replica->Retire();
+  if (!retired.ok()) spdlog::error("{}: {}", name, std::string(retired.message()));
+  return outcome;
+}
+
+absl::StatusOr<ApplyOutcome> DatabaseSet::Apply(const LogEntry& entry, ByteSource& payload) {
+  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome,
+                          RunStep(entry.database, [&](ReplicaDatabase& replica) {
+                            return replica.Apply(entry, payload);
+                          }));
+  if (outcome.kind != ApplyOutcome::Kind::kApplied) return outcome;
+  if (entry.kind == EntryKind::kDrop) {
+    ECHOFS_RETURN_IF_ERROR(positions_->Remove(entry.database));
+    if (const auto database = Find(entry.database)) Forget(*database);
+    return outcome;
+  }
+  ECHOFS_RETURN_IF_ERROR(positions_->Set(entry.database, entry.index, entry.txid));
+  return outcome;
+}
+
+absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& position,
+                                                      const std::string& file) {
+  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome,
+                          RunStep(position.name, [&](ReplicaDatabase& replica) {
+                            return replica.InstallCopy(position, file);
+                          }));
+  if (outcome.kind == ApplyOutcome::Kind::kApplied) {
+    ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+  }
+  return outcome;
+}
+
+absl::Status DatabaseSet::EndTurn(const std::string& database) {
+  const auto replica = FindReplica(database);
+  return replica ? replica->EndTurn() : absl::OkStatus();
+}
+
+absl::StatusOr<PageRun> DatabaseSet::ReadPages(const std::string& database, PageNumber first,
+                                               std::uint32_t count) {
+  if (const auto replica = FindReplica(database)) return replica->ReadPages(first, count);
+  if (read_only()) return absl::NotFoundError(fmt::format("there is no database {}", database));
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> found, OpenMain(database));
+  const auto capture = found->capture();
+  if (!capture) return absl::UnavailableError(fmt::format("the role of {} changes", database));
+  return capture->ReadPages(first, count);
+}
+
+absl::Status DatabaseSet::SyncAll() {
+  if (!read_only()) return absl::OkStatus();
+  std::vector<std::shared_ptr<ReplicaDatabase>> replicas;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (const auto& [name, database] : databases_) {
+      if (auto replica = database->replica()) replicas.push_back(std::move(replica));
+    }
+  }
+  for (const auto& replica : replicas) {
+    const DatabasePosition position = replica->position();
+    const auto applied = positions_->Get(position.name);
+    if (!applied || applied->synced_index >= position.index) continue;
+    ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
+    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index));
+  }
+  return positions_->Sync();
+}
+
+}  // namespace echofs::fs

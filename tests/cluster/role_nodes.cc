@@ -1,0 +1,240 @@
+// Two nodes in one process, each with a real mount, that change roles when they are told to: drives the role
+// changes of DatabaseSet (design R4) as a cluster will, without lease and network.
+//
+//   role_nodes DIRECTORY PRIMARY    nodes DIRECTORY/a and DIRECTORY/b, each with mnt/ and data/; PRIMARY is "a" or "b"
+//
+// Reads commands from stdin, a line each, and answers each with a line: "handoff MS" (writers get so many
+// milliseconds to finish) says "ok MS", how long writers were kept out; "state" says the position of every database
+// on both nodes; "end" unmounts. A failure ends the process with exit code 1. For root.
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <iostream>
+#include <limits>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <thread>
+
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "cmd/fuse_mount.h"
+#include "fs/database_set.h"
+#include "fs/file_system.h"
+#include "fs/mount.h"
+#include "replication/change_log.h"
+#include "replication/status_macros.h"
+
+namespace echofs {
+namespace {
+
+void Check(const absl::Status& status, const std::string& what) {
+  if (status.ok()) return;
+  spdlog::error("{}: {}", what, status.ToString());
+  std::_Exit(1);
+}
+
+template <class T>
+T Value(absl::StatusOr<T> value, const std::string& what) {
+  Check(value.status(), what);
+  return *std::move(value);
+}
+
+class TestNode {
+ public:
+  TestNode(const std::string& directory, bool primary)
+      : directory_(directory), mount_(MountAt(directory + "/mnt")) {
+    log_ = Value(ChangeLog::Open(directory + "/data/log", {}), "log");
+    fs::DatabaseSetOptions options;
+    options.storage = PosixStorage();
+    options.log = log_.get();
+    options.root = directory + "/data/files";
+    options.positions_file = directory + "/data/applied";
+    options.temporary_directory = directory + "/data/tmp";
+    std::filesystem::create_directories(options.temporary_directory);
+    options.read_only = !primary;
+    options.was_replica = std::filesystem::exists(ReplicaMark());
+    databases_ = Value(fs::DatabaseSet::Open(options), "databases");
+    SaveRole();
+    if (primary) OpenTerm(Term{log_->last_term().value + 1});
+    fs::ControlSource control;
+    control.primary_name = [] { return std::string(); };
+    control.lag_ms = [] { return 0; };
+    files_ =
+        std::make_unique<fs::FileSystem>(options.root, databases_.get(), PosixStorage(), control);
+    fs::MountOptions mount;
+    mount.fuse_descriptor = mount_.fd.Release();
+    mount.mount_point = mount_.ref.mount_point;
+    session_ = Value(fs::Mount::Start(mount, files_.get()), "mount");
+    Check(databases_->Start(session_->page_cache(), mount_.ref.mount_point), "start");
+  }
+
+  ~TestNode() {
+    databases_->Stop();
+    Check(cmd::Unmount(mount_.ref), "unmount");
+    session_->Stop();
+  }
+
+  void OpenTerm(Term term) {
+    LogEntry entry;
+    entry.kind = EntryKind::kOpenTerm;
+    entry.term = term;
+    Value(log_->Append(entry, {}), "term");
+    databases_->SetTerm(term);
+  }
+
+  // As node.json does: the role that the files were left with.
+  void SaveRole() const {
+    if (databases_->read_only()) {
+      Value(PosixStorage()->Open(ReplicaMark(), {.create = true}), "mark");
+    } else {
+      std::filesystem::remove(ReplicaMark());
+    }
+  }
+
+  std::string State() const {
+    std::string text;
+    for (const fs::DatabaseState& state : databases_->States()) {
+      text += fmt::format(" {}={}/{:016x}", state.position.name, state.position.txid.value,
+                          state.position.digest);
+    }
+    return text;
+  }
+
+  ChangeLog& log() { return *log_; }
+  fs::DatabaseSet& databases() { return *databases_; }
+
+ private:
+  static cmd::FuseMount MountAt(const std::string& directory) {
+    std::filesystem::create_directories(directory);
+    const std::string point = Value(cmd::PrepareMountDirectory(directory), "mount directory");
+    return Value(cmd::MountFuse(point, true), "mount");
+  }
+  std::string ReplicaMark() const { return directory_ + "/data/replica"; }
+
+  const std::string directory_;
+  cmd::FuseMount mount_;
+  std::unique_ptr<ChangeLog> log_;
+  std::unique_ptr<fs::DatabaseSet> databases_;
+  std::unique_ptr<fs::FileSystem> files_;
+  std::unique_ptr<fs::Mount> session_;
+};
+
+// Replicates: one entry after the other, into the replica's log and files.
+void ApplyEntry(TestNode& replica, const LogEntry& entry,
+                const std::vector<std::uint8_t>& payload) {
+  if (entry.kind == EntryKind::kOpenTerm) return;
+  while (true) {
+    ViewSource source(payload);
+    const ApplyOutcome outcome = Value(replica.databases().Apply(entry, source), "apply");
+    if (outcome.kind == ApplyOutcome::Kind::kApplied) break;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
+constexpr int kTurn =
+    50;  // entries, so that a primary at full speed does not hold up everything else
+
+void Follow(TestNode& primary, TestNode& replica,
+            int entries_max = std::numeric_limits<int>::max()) {
+  const auto reader = primary.log().Read(replica.log().last_index().Next());
+  for (int i = 0; i < entries_max; ++i) {
+    const std::optional<LogEntry> entry = Value(reader->Next(), "next entry");
+    if (!entry) return;
+    std::vector<std::uint8_t> payload(entry->payload_size);
+    Check(ReadExactly(*reader->Payload(), payload), "payload");
+    Value(replica.log().Append(*entry, payload), "append");
+    ApplyEntry(replica, *entry, payload);
+    Check(replica.databases().EndTurn(entry->database), "end of turn");
+  }
+}
+
+class Cluster {
+ public:
+  Cluster(const std::string& directory, const std::string& primary)
+      : a_(directory + "/a", primary == "a"), b_(directory + "/b", primary != "a") {
+    primary_ = primary == "a" ? &a_ : &b_;
+    replica_ = primary == "a" ? &b_ : &a_;
+    follower_ = std::thread([this] { FollowLoop(); });
+  }
+
+  ~Cluster() {
+    stop_ = true;
+    follower_.join();
+  }
+
+  // Says how long writers were kept out.
+  absl::Duration Handoff(absl::Duration patience) {
+    absl::MutexLock lock(&mutex_);
+    const absl::Time start = absl::Now();
+    Check(primary_->databases().StopWriters(start + patience), "stopping writers");
+    const absl::Time stopped = absl::Now();
+    Follow(*primary_, *replica_);
+    const Term term{primary_->log().last_term().value + 1};
+    Check(replica_->databases().BecomePrimary(term), "becoming the primary");
+    Check(primary_->databases().BecomeReplica(), "becoming a replica");
+    std::swap(primary_, replica_);
+    primary_->OpenTerm(term);
+    primary_->SaveRole();
+    replica_->SaveRole();
+    Check(primary_->databases().ResumeWriters(), "resuming writers");
+    return absl::Now() - stopped;
+  }
+
+  std::string State() {
+    absl::MutexLock lock(&mutex_);
+    Follow(*primary_, *replica_);
+    return "a" + a_.State() + " b" + b_.State();
+  }
+
+ private:
+  void FollowLoop() {
+    while (!stop_) {
+      {
+        absl::MutexLock lock(&mutex_);
+        Follow(*primary_, *replica_, kTurn);
+      }
+      absl::SleepFor(absl::Milliseconds(1));
+    }
+  }
+
+  TestNode a_;
+  TestNode b_;
+  absl::Mutex mutex_;  // one role change, or one turn of following, at a time
+  TestNode* primary_ = nullptr;
+  TestNode* replica_ = nullptr;
+  std::atomic<bool> stop_{false};
+  std::thread follower_;
+};
+
+int Run(const std::string& directory, const std::string& primary) {
+  Cluster cluster(directory, primary);
+  std::cout << "ready" << std::endl;
+  std::string line;
+  while (std::getline(std::cin, line) && line != "end") {
+    std::istringstream words(line);
+    std::string command;
+    int milliseconds = 0;
+    words >> command >> milliseconds;
+    if (command == "handoff") {
+      const absl::Duration out = cluster.Handoff(absl::Milliseconds(milliseconds));
+      std::cout << "ok " << absl::ToInt64Milliseconds(out) << std::endl;
+    } else if (command == "state") {
+      std::cout << cluster.State() << std::endl;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace echofs
+
+int main(int argc, char** argv) {
+  if (argc != 3) return 2;
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("nodes"));
+  return echofs::Run(argv[1], argv[2]);
+}
