@@ -249,7 +249,8 @@ absl::Status DatabaseCapture::Sync(FileRole role) {
   return synced;
 }
 
-absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::Status()>& unlink) {
+absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::Status()>& unlink,
+                                     bool abandoned) {
   absl::MutexLock files(&files_);
   switch (role) {
     case FileRole::kJournal: {
@@ -264,9 +265,18 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
     case FileRole::kWal: {
       if (is_database_) {
         ECHOFS_RETURN_IF_ERROR(CatchUpWal());
-        ECHOFS_RETURN_IF_ERROR(RestartWal());
+        absl::Status restarted = RestartWal();
+        if (!restarted.ok() && abandoned && in_doubt_ && pending_.empty()) {
+          restarted = RecordWithoutWal();
+        }
+        ECHOFS_RETURN_IF_ERROR(restarted);
       }
-      ECHOFS_RETURN_IF_ERROR(unlink());
+      absl::Status removed = unlink();
+      if (!removed.ok()) {
+        // It is there still, with its commits.
+        if (is_database_ && wal_capture_) ECHOFS_RETURN_IF_ERROR(LoadWal());
+        return removed;
+      }
       absl::MutexLock logged(&logged_);
       wal_capture_.reset();
       wal_.reset();

@@ -88,8 +88,11 @@ class DatabaseCapture {
   // Grows the file without content (fallocate).
   absl::Status Extend(FileRole role, std::uint64_t size);
   absl::Status Sync(FileRole role);
-  // The application removes the file: does what must come before and after `unlink`.
-  absl::Status Remove(FileRole role, const std::function<absl::Status()>& unlink);
+  // The application removes the file: does what must come before and after `unlink`. A WAL that alone holds a
+  // commit is kept (FailedPrecondition), unless it is `abandoned`, nobody having the database open: then the
+  // database as it is without the WAL becomes a change set.
+  absl::Status Remove(FileRole role, const std::function<absl::Status()>& unlink,
+                      bool abandoned = false);
   // The last descriptor that may write to the main file was closed. When it fails, LogPending tries again.
   absl::Status LastWriterClosed();
   // ---- For role changes (design R2, R4) ----
@@ -148,6 +151,7 @@ class DatabaseCapture {
   absl::Status TruncateMain(std::uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RestartWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status CatchUpWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status RecordWithoutWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status CheckCheckpointed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
   absl::Status WriteFrames(std::uint64_t offset, ByteView bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);

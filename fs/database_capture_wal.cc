@@ -135,6 +135,24 @@ absl::Status DatabaseCapture::RestartWal() {
   return absl::OkStatus();
 }
 
+// Somebody throws the WAL away: what it took from the history is taken back there too. If the node ends before the
+// file is gone, the commits are found in it again.
+absl::Status DatabaseCapture::RecordWithoutWal() {
+  absl::MutexLock logged(&logged_);
+  for (const auto& [page, newest] : wal_pages_) {
+    if (page <= position_.page_count) dirty_[page] = newest.hash;
+  }
+  const absl::Status recorded = RecordMainFile(/*whole=*/false);
+  dirty_.clear();
+  ECHOFS_RETURN_IF_ERROR(recorded);
+  spdlog::warn("{}: its WAL was removed with commits that the database file lacks; they are undone",
+               name_);
+  in_doubt_ = false;
+  wal_pages_.clear();
+  wal_hashes_.clear();
+  return absl::OkStatus();
+}
+
 absl::Status DatabaseCapture::CheckCheckpointed() {
   std::vector<std::uint8_t> content(position_.page_size);
   for (const auto& [page, newest] : wal_pages_) {

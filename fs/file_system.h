@@ -133,6 +133,8 @@ class FileSystem {
   absl::StatusOr<NodeView> ViewWithFile(Node& node);
   absl::StatusOr<std::shared_ptr<File>> OpenBacking(Node& node, const std::string& path);
   absl::Status CheckCreate(const std::string& path, std::string_view name);
+  // Whether nobody has the database of this name open. May wait: for workers.
+  bool IsAbandoned(const Node& parent, std::string_view database);
   absl::Status CheckMovable(const std::string& path, std::string_view name);
   void SetOwner(int descriptor, const std::string& path, const Caller& caller,
                 const struct stat& directory);

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "fs/database_set.h"
 #include "fs/file_system.h"
 #include "replication/status_macros.h"
@@ -152,6 +154,17 @@ absl::StatusOr<std::string> FileSystem::ReadSymlink(InodeNumber number) {
   return std::string(target, static_cast<std::size_t>(n));
 }
 
+// SQLite has the database open when it removes a WAL; a person who deletes files has not. The kernel tells of a
+// close late.
+bool FileSystem::IsAbandoned(const Node& parent, std::string_view database) {
+  const absl::Time end = absl::Now() + absl::Seconds(1);
+  while (tree_.Opens(parent, database) > 0) {
+    if (absl::Now() > end) return false;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return true;
+}
+
 absl::Status FileSystem::Unlink(InodeNumber parent_number, std::string_view name) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> parent, Find(parent_number));
   if (ControlFileOf(*parent, name) != ControlFile::kNone) {
@@ -167,7 +180,12 @@ absl::Status FileSystem::Unlink(InodeNumber parent_number, std::string_view name
     return unlink(path.c_str()) == 0 ? absl::OkStatus() : LastError(path);
   };
   if (capture) {
-    ECHOFS_RETURN_IF_ERROR(capture->Remove(role, unlink_backing));
+    absl::Status removed = capture->Remove(role, unlink_backing);
+    if (absl::IsFailedPrecondition(removed) && role == sqlite::FileRole::kWal &&
+        IsAbandoned(*parent, sqlite::ClassifyFileName(name).database)) {
+      removed = capture->Remove(role, unlink_backing, /*abandoned=*/true);
+    }
+    ECHOFS_RETURN_IF_ERROR(removed);
   } else if (database && database->IsDatabase()) {
     return StatusFromErrno(EROFS, fmt::format("{}: this node is a replica", relative));
   } else {

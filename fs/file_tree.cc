@@ -121,6 +121,12 @@ std::shared_ptr<Node> FileTree::Parent(const Node& node) {
   return node.parent;
 }
 
+int FileTree::Opens(const Node& parent, std::string_view name) {
+  absl::MutexLock lock(&mutex_);
+  const auto it = names_.find({parent.number, std::string(name)});
+  return it == names_.end() ? 0 : it->second->opens;
+}
+
 void FileTree::CountOpen(Node& node, bool writer) {
   absl::MutexLock lock(&mutex_);
   ++node.opens;

@@ -83,6 +83,8 @@ class FileTree {
   void DropUnusedFile(Node& node) ABSL_LOCKS_EXCLUDED(mutex_);
   void SetDatabase(Node& node, std::shared_ptr<Database> database) ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<Node> Parent(const Node& node) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Descriptors of applications on a name; 0 when it is not known.
+  int Opens(const Node& parent, std::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
   void CountOpen(Node& node, bool writer) ABSL_LOCKS_EXCLUDED(mutex_);
   struct Closed {
     bool last;

@@ -152,6 +152,37 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
   f.CheckImage();
 }
 
+TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undone in the history") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run("insert into t(v) values('checkpointed')");
+  f.Run("pragma wal_checkpoint(truncate)");
+  f.Run("insert into t(v) values('in the WAL alone')");
+  f.Run(Fill(100, 500));
+  f.capture_->SetInDoubt();
+  // Its last connection dies.
+  f.vfs_->allow = [](const char*, FileRole) { return false; };
+  f.Close();
+  f.vfs_->allow = nullptr;
+  const auto unlink = [&f] { return PosixStorage()->Remove(f.path_ + "-wal"); };
+  CHECK(absl::IsFailedPrecondition(f.capture_->Remove(FileRole::kWal, unlink)));
+  CHECK(std::filesystem::exists(f.path_ + "-wal"));
+  // The file cannot be removed: everything stays as it was.
+  const auto fail = [] { return StatusFromErrno(EIO, "made to fail"); };
+  CHECK_FALSE(f.capture_->Remove(FileRole::kWal, fail, /*abandoned=*/true).ok());
+  f.Check();
+  f.capture_->SetInDoubt();
+  REQUIRE(f.capture_->Remove(FileRole::kWal, unlink, /*abandoned=*/true).ok());
+  CHECK_FALSE(std::filesystem::exists(f.path_ + "-wal"));
+  f.Check();
+  std::filesystem::remove(f.path_ + "-shm");
+  f.Open();
+  CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "checkpointed");
+  f.CheckImage();
+}
+
 TEST_CASE("C5: a WAL that nobody has opened here can be removed") {
   CaptureFixture f;
   f.Open();

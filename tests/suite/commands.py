@@ -62,7 +62,4 @@ def make_directory(directory):
 
 
 def remove(path):
-    # Databases first: the WAL of one that is there may hold commits that nothing else has, and is kept then.
-    if os.path.isdir(path):
-        shell("find", path, "-type", "f", "!", "-name", "*-wal", "!", "-name", "*-journal", "-delete")
     shell("rm", "-rf", path)
