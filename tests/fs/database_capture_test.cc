@@ -203,7 +203,6 @@ TEST_CASE("C5: a WAL that nobody has opened here can be removed") {
   CHECK(removed);
 }
 
-// SQLITE_FCNTL_SIZE_HINT makes room before the transaction has a journal.
 TEST_CASE("C6: from WAL straight to a mode without a journal is refused") {
   const std::string mode = GENERATE("off", "memory");
   CaptureFixture f;
@@ -242,6 +241,7 @@ TEST_CASE("C1: a commit that SQLite publishes without checksums is refused") {
   CHECK(CaptureFixture::Ask(f.db_, "select count(*) from t where v = 'kept'") == "3");
 }
 
+// SQLITE_FCNTL_SIZE_HINT makes room before the transaction has a journal.
 TEST_CASE("C7: room behind the committed pages can be made without a journal") {
   CaptureFixture f;
   f.Open();
