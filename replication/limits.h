@@ -40,6 +40,8 @@ inline constexpr std::size_t kFetchSessionsMax = 64;   // first copies at a prim
 inline constexpr std::size_t kFollowersRememberedMax =
     256;  // replicas in status, gone ones included
 inline constexpr std::size_t kHeartbeatsRememberedMax = 1024;  // by a replica that is behind
+inline constexpr std::size_t kLeaseNodesMax = 1000;            // announced to one cluster's lease
+inline constexpr std::size_t kInSyncNodesMax = 1000;
 inline constexpr int kApplyWorkers = 2;
 inline constexpr int kCopyWorkers = 2;
 inline constexpr int kApplyBatchMax = 64;  // entries of one database before another gets its turn
@@ -75,6 +77,8 @@ inline constexpr absl::Duration kSendInterval = absl::Microseconds(500);
 inline constexpr absl::Duration kReplicaSyncInterval = absl::Milliseconds(10);
 // Acknowledgements that bring nothing but a new applied index wait so long for company.
 inline constexpr absl::Duration kAppliedAckDelay = absl::Milliseconds(10);
+// A longer lease.ttl is a mistake: a cluster would wait so long for a new primary.
+inline constexpr absl::Duration kLeaseTtlMax = absl::Hours(24);
 inline constexpr absl::Duration kMaintenanceTick = absl::Seconds(1);
 inline constexpr absl::Duration kMaintenanceInterval = absl::Seconds(30);
 // Growth of the log, in bytes, after which retention runs without waiting for the interval: a
