@@ -14,6 +14,12 @@
 #include "replication/status_macros.h"
 
 namespace echofs {
+namespace {
+
+// A static lease has no end; any will do.
+constexpr absl::Duration kStaticLeaseTtl = absl::Seconds(10);
+
+}  // namespace
 
 const char* NodeRoleName(NodeRole role) {
   switch (role) {
@@ -58,7 +64,6 @@ Node::Node(NodeOptions options, ChangeLog* log, ApplyTarget* target, Storage* st
       log_(log),
       target_(target),
       storage_(storage),
-      lease_(std::make_unique<StaticLease>(options_.lease_primary, options_.advertise)),
       service_(std::make_unique<Service>(this)) {}
 
 Node::~Node() { Shutdown(); }
@@ -70,14 +75,16 @@ absl::Status Node::Start() {
   if (!options_.listen.empty()) {
     ECHOFS_ASSIGN_OR_RETURN(server_, GrpcServer::Start(options_.listen, service_.get()));
   }
-  const absl::StatusOr<LeaseRecord> acquired = lease_->Acquire(
-      {options_.node_id, options_.advertise, log_->last_term(), log_->last_index()});
+  lease_ = std::make_unique<StaticLease>(options_.lease_primary, options_.node_id,
+                                         options_.advertise, log_->last_term());
+  ECHOFS_ASSIGN_OR_RETURN(const LeaseState lease, lease_->Read());
+  const absl::StatusOr<LeaseRecord> acquired =
+      lease_->Acquire(options_.node_id, options_.advertise, lease.record.revision,
+                      {options_.node_id}, kStaticLeaseTtl);
   if (acquired.ok()) {
     ECHOFS_RETURN_IF_ERROR(BecomePrimary(*acquired));
   } else if (absl::IsFailedPrecondition(acquired.status())) {
-    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LeaseRecord> current, lease_->Current());
-    if (!current) return acquired.status();
-    ECHOFS_RETURN_IF_ERROR(BecomeReplica(current->primary_address));
+    ECHOFS_RETURN_IF_ERROR(BecomeReplica(lease.record.primary_address));
   } else {
     return acquired.status();
   }

@@ -105,7 +105,7 @@ class Node {
   ChangeLog* const log_;
   ApplyTarget* const target_;
   Storage* const storage_;
-  const std::unique_ptr<Lease> lease_;
+  std::unique_ptr<Lease> lease_;  // made by Start
   const std::unique_ptr<Service> service_;
   std::unique_ptr<GrpcServer> server_;  // touched by Start and Stop alone
   std::thread maintenance_;

@@ -1,30 +1,12 @@
-// The small parts: lease, lag, window.
+// The small parts: lag, window.
 #include "absl/time/clock.h"
 #include "replication/follow_session.h"
 #include "replication/lag_meter.h"
 #include "replication/limits.h"
-#include "replication/static_lease.h"
 #include "tests/catch.h"
 
 namespace echofs {
 namespace {
-
-TEST_CASE(
-    "the static lease makes the node that it names primary, with a term above all before (R1)") {
-  const LeaseRequest request = {"a", "host-a:1", {7}, {100}};
-  StaticLease single("", "");
-  CHECK(single.Acquire(request)->term == Term{8});
-  CHECK(!single.Current()->has_value());
-  StaticLease named("host-a:1", "host-a:1");
-  CHECK(named.Acquire(request)->term == Term{8});
-  CHECK(named.Acquire(request)->primary_id == "a");
-  CHECK((*named.Current())->primary_address == "host-a:1");
-  StaticLease other("host-b:1", "host-a:1");
-  CHECK(absl::IsFailedPrecondition(other.Acquire(request).status()));
-  CHECK((*other.Current())->primary_address == "host-b:1");
-  StaticLease nameless("host-b:1", "");
-  CHECK(!nameless.Acquire(request).ok());
-}
 
 TEST_CASE("lag is the age of what is applied, whatever the primary's clock says") {
   LagMeter lag;
