@@ -37,9 +37,7 @@ class ReplicaLoadTest(harness.ClusterTest):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             disturb(cluster)
-            for reader in readers:
-                reader.wait_records(1, 60)
-            writer.wait_records(1, 60)
+            harness.wait_all_records([*readers, writer], 1)
         for application in (*readers, writer):
             application.stop()
         cluster.wait_converged()
@@ -75,13 +73,11 @@ class ReplicaLoadTest(harness.ClusterTest):
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             victims = [harness.RingReader(self, path, "hold=0.01").start() for _ in range(4)]
-            for victim in victims:
-                victim.wait_records(chance.randrange(1, 4), 60)
+            harness.wait_all_records(victims, chance.randrange(1, 4))
             for victim in victims:
                 victim.process.send_signal(signal.SIGKILL)
                 victim.process.wait(timeout=harness.WAIT_SECONDS)
-            for reader in steady:
-                reader.wait_records(1, 60)
+            harness.wait_all_records(steady, 1)
         for application in (*steady, writer):
             application.stop()
         cluster.wait_converged()
@@ -187,7 +183,7 @@ class ReplicaLoadTest(harness.ClusterTest):
         old.execute("BEGIN")
         question = "SELECT id, balance FROM account ORDER BY id"
         before = old.execute(question).fetchall()
-        writer.wait_records(20000, 120)
+        writer.wait_records(20000, 600)
         new = cluster.replica.connect("app.db")
         self.assertNotEqual(new.execute(question).fetchall(), before)
         self.assertEqual(old.execute(question).fetchall(), before)
@@ -198,20 +194,20 @@ class ReplicaLoadTest(harness.ClusterTest):
                 return file.read(24)[16:]
 
         first = salts()
-        writer.wait_records(1000, 60)
+        writer.wait_records(1000)
         self.assertEqual(salts(), first, "the WAL was started anew under a reader that uses it")
         self.assertEqual(old.execute(question).fetchall(), before)
         old.execute("COMMIT")
         new.close()
 
         def restarted():
-            writer.wait_records(100, 60)
+            writer.wait_records(100)
             return salts() != first
 
         harness.wait_for(restarted, "the WAL to be started anew")
         size = os.path.getsize(wal)
         for _ in range(10):
-            writer.wait_records(300, 60)
+            writer.wait_records(300)
         self.assertEqual(os.path.getsize(wal), size, "the WAL grows without a reader")
         old.close()
         writer.stop()
