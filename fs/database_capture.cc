@@ -106,7 +106,8 @@ bool DatabaseCapture::WriteMayWait(FileRole role, std::uint64_t offset, std::uin
              pending_.size() >= kPendingCommitsMax;
     case FileRole::kJournal:
       return offset == 0 && size >= sqlite::kJournalHeaderSize && journal_valid_ &&
-             (application_syncs_ || dirty_.size() > kInlineCommitPagesMax);
+             (application_syncs_ || context_.acknowledged_always ||
+              dirty_.size() > kInlineCommitPagesMax);
     default:
       return false;
   }
@@ -114,7 +115,8 @@ bool DatabaseCapture::WriteMayWait(FileRole role, std::uint64_t offset, std::uin
 
 bool DatabaseCapture::EndOfJournalMayWait() {
   absl::MutexLock files(&files_);
-  return journal_valid_ && (application_syncs_ || dirty_.size() > kInlineCommitPagesMax);
+  return journal_valid_ && (application_syncs_ || context_.acknowledged_always ||
+                            dirty_.size() > kInlineCommitPagesMax);
 }
 
 absl::Status DatabaseCapture::Write(FileRole role, std::uint64_t offset, ByteView bytes) {
@@ -229,7 +231,15 @@ absl::Status DatabaseCapture::Extend(FileRole role, std::uint64_t size) {
   return size > now ? file->Truncate(size) : absl::OkStatus();
 }
 
-absl::Status DatabaseCapture::Sync(FileRole role) {
+absl::StatusOr<LogIndex> DatabaseCapture::CommitsToAcknowledge() {
+  absl::MutexLock files(&files_);
+  if (!context_.acknowledged || !is_database_) return LogIndex{};
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::MutexLock logged(&logged_);
+  return position_.index;
+}
+
+absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
   std::shared_ptr<File> file;
   LogIndex index;
   {
@@ -245,8 +255,10 @@ absl::Status DatabaseCapture::Sync(FileRole role) {
   // After this sync SQLite may overwrite the only other copy of what the WAL holds (C5).
   if (index != LogIndex{}) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(index));
   absl::Status synced = file->Sync();
-  if (!synced.ok() && role == FileRole::kWal) SetInDoubt();
-  return synced;
+  if (role != FileRole::kWal) return synced.ok() ? absl::StatusOr<LogIndex>(LogIndex{}) : synced;
+  absl::StatusOr<LogIndex> commits = synced.ok() ? CommitsToAcknowledge() : synced;
+  if (!commits.ok()) SetInDoubt();
+  return commits;
 }
 
 absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::Status()>& unlink,

@@ -70,6 +70,9 @@ struct CaptureContext {
   std::function<Term()> term;
   // This node may commit now (design R2). Asked at each commit, so it must be quick. Empty: always.
   std::function<bool()> may_commit;
+  // Commits are to be acknowledged by other nodes (design D1): those of applications that sync, or all.
+  bool acknowledged = false;
+  bool acknowledged_always = false;
   // Called when LogPending has work; any thread, no lock of the caller's but the capture's own is held.
   std::function<void()> wake;
 };
@@ -89,7 +92,18 @@ class DatabaseCapture {
   absl::Status Truncate(FileRole role, std::uint64_t size);
   // Grows the file without content (fallocate).
   absl::Status Extend(FileRole role, std::uint64_t size);
-  absl::Status Sync(FileRole role);
+  // Returns the entry that is to be acknowledged before the application is answered (D1); zero when none is.
+  absl::StatusOr<LogIndex> Sync(FileRole role);
+  // The same for what was written to the WAL up to now, whether or not the application syncs: waits until it is in
+  // the log.
+  absl::StatusOr<LogIndex> CommitsToAcknowledge();
+  // Puts the transaction of the rollback journal into the log, as the operation that ends the journal does, and
+  // returns the entry that is to be acknowledged before that operation; zero when none is.
+  absl::StatusOr<LogIndex> LogTransaction();
+  // The write would end the journal.
+  bool EndsJournal(std::uint64_t offset, ByteView bytes);
+  // The application is told that its commit in the WAL failed, which may not be so (C3).
+  void SetInDoubt();
   // The application removes the file: does what must come before and after `unlink`. A WAL that alone holds a
   // commit is kept (FailedPrecondition), unless it is `abandoned`, nobody having the database open: then the
   // database as it is without the WAL becomes a change set.
@@ -122,7 +136,6 @@ class DatabaseCapture {
   // its writer may have died between the two, or believes that it failed.
   bool HasCommitUnknownTo(ByteView shm);
   // Such a commit was found. Until it is known that the database file has it, the WAL is not started anew.
-  void SetInDoubt();
 
   // True when the operation at hand could wait (for pending commits, or a sync): run it where waiting is
   // allowed. For Write on kMain and kWal, and for all other operations.

@@ -60,6 +60,21 @@ absl::Status DatabaseCapture::WriteJournal(std::uint64_t offset, ByteView bytes)
   return LookAtJournal();
 }
 
+bool DatabaseCapture::EndsJournal(std::uint64_t offset, ByteView bytes) {
+  absl::MutexLock files(&files_);
+  return journal_valid_ && offset == 0 && bytes.size() >= 8 && !sqlite::HasJournalMagic(bytes);
+}
+
+absl::StatusOr<LogIndex> DatabaseCapture::LogTransaction() {
+  absl::MutexLock files(&files_);
+  ECHOFS_RETURN_IF_ERROR(LookAtJournal());
+  if (!is_database_ || !journal_valid_ || !context_.acknowledged) return LogIndex{};
+  ECHOFS_RETURN_IF_ERROR(EndTransaction());
+  if (!application_syncs_ && !context_.acknowledged_always) return LogIndex{};
+  absl::MutexLock logged(&logged_);
+  return position_.index;
+}
+
 // What the file starts with decides, also for SQLite: after an error a part of a write may be there. A
 // transaction is in the log before anything is written that could end it.
 absl::Status DatabaseCapture::LookAtJournal() {

@@ -121,6 +121,8 @@ absl::StatusOr<std::shared_ptr<DatabaseCapture>> DatabaseSet::NewCapture(
   CaptureContext context;
   context.log = options_.log;
   context.term = [this] { return Term{term_.load(std::memory_order_acquire)}; };
+  context.acknowledged = options_.acks != nullptr;
+  context.acknowledged_always = context.acknowledged && options_.acknowledge_always;
   if (options_.fence != nullptr) {
     context.may_commit = [this] { return recovering_ || options_.fence->open(); };
   }

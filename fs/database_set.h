@@ -25,13 +25,18 @@
 #include "fs/recovery.h"
 #include "fs/writer_locks.h"
 #include "replication/apply_target.h"
+#include "replication/commit_acks.h"
 #include "replication/commit_fence.h"
 
 namespace echofs::fs {
 
 struct DatabaseSetOptions {
-  Storage* storage = nullptr;          // not owned
-  ChangeLog* log = nullptr;            // not owned
+  Storage* storage = nullptr;  // not owned
+  ChangeLog* log = nullptr;    // not owned
+  // Where commits wait for other nodes (D1); not owned, null: they do not wait. `acknowledge_always`: also those of
+  // applications that do not sync.
+  CommitAcks* acks = nullptr;
+  bool acknowledge_always = false;
   const CommitFence* fence = nullptr;  // not owned; null: commits need no lease
   std::string root;                    // directory of the backing files
   std::string positions_file;          // see applied_positions.h
@@ -56,6 +61,9 @@ class DatabaseSet final : public ApplyTarget {
   static absl::StatusOr<std::unique_ptr<DatabaseSet>> Open(const DatabaseSetOptions& options);
   ~DatabaseSet() override;
 
+  CommitAcks* acks() const { return options_.acks; }
+  // All commits on this node are acknowledged, not only those of applications that sync.
+  bool acknowledge_always() const { return options_.acknowledge_always; }
   // This node is a replica.
   bool read_only() const { return read_only_.load(std::memory_order_acquire); }
   // Term of the entries that are captured from now on.

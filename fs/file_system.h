@@ -26,6 +26,10 @@
 #include "fs/file_tree.h"
 #include "replication/storage.h"
 
+namespace echofs {
+class CommitAcks;
+}  // namespace echofs
+
 namespace echofs::fs {
 
 class DatabaseSet;
@@ -95,7 +99,8 @@ class FileSystem {
   std::optional<std::string> ControlText(InodeNumber number);
   absl::StatusOr<std::size_t> Read(InodeNumber number, std::uint64_t offset, MutableByteView out);
   absl::Status Write(InodeNumber number, std::uint64_t offset, ByteView bytes);
-  absl::Status Sync(InodeNumber number);
+  // Returns the entry that is to be acknowledged before the application is answered (D1); zero when none is.
+  absl::StatusOr<LogIndex> Sync(InodeNumber number);
   absl::Status Allocate(InodeNumber number, std::uint64_t end);
   absl::Status SyncDirectory(InodeNumber number);
 
@@ -112,11 +117,27 @@ class FileSystem {
   bool ErrorNeedsRepair(InodeNumber number);
   void RepairIndex(InodeNumber number, pid_t thread);
 
+  // ---- Commits that other nodes acknowledge (file_system_acks.cc, design D1) ----
+  // Null when commits do not wait.
+  CommitAcks* acks() const;
+  // Before an operation that may end a transaction: puts that into the log, and returns the entry that is to be
+  // acknowledged before the operation is done; zero when none is. May wait: for workers.
+  absl::StatusOr<LogIndex> LogUnlink(InodeNumber parent, std::string_view name);
+  absl::StatusOr<LogIndex> LogTruncate(InodeNumber number, std::uint64_t size);
+  absl::StatusOr<LogIndex> LogWrite(InodeNumber number, std::uint64_t offset, ByteView bytes);
+  // After a write to a WAL when all commits are acknowledged: what is to be, before the application is answered.
+  bool WriteIsAcknowledged(InodeNumber number);
+  absl::StatusOr<LogIndex> WrittenCommits(InodeNumber number);
+  // The application is told that its commit failed, which may not be so.
+  void SetInDoubt(InodeNumber number);
+
   const std::string& root() const { return root_; }
 
  private:
   absl::StatusOr<std::shared_ptr<Node>> Find(InodeNumber number);
   std::string BackingPath(const std::string& path) const;
+  // Null when the node is not this file of a database of a primary.
+  std::shared_ptr<DatabaseCapture> CaptureOfNode(InodeNumber number, sqlite::FileRole role);
   absl::StatusOr<struct stat> StatNode(const Node& node);
   ControlFile ControlFileOf(const Node& parent, std::string_view name);
   struct stat ControlAttributes(const Node& node);

@@ -297,13 +297,14 @@ absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
   return StatNode(*node);
 }
 
-absl::Status FileSystem::Sync(InodeNumber number) {
+absl::StatusOr<LogIndex> FileSystem::Sync(InodeNumber number) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const NodeView view = tree_.View(*node);
-  if (!view.file) return absl::OkStatus();
+  if (!view.file) return LogIndex{};
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (const auto capture = CaptureOf(database, view.role)) return capture->Sync(view.role);
-  return view.file->Sync();
+  ECHOFS_RETURN_IF_ERROR(view.file->Sync());
+  return LogIndex{};
 }
 
 absl::Status FileSystem::Allocate(InodeNumber number, std::uint64_t end) {

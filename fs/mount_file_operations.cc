@@ -98,6 +98,20 @@ void ReplyFailure(fuse_req_t request, fuse_ino_t inode, const absl::Status& stat
   });
 }
 
+// Answers when the commits of a WAL are acknowledged; a failure leaves them in doubt.
+template <class Reply>
+void ReplyAcknowledged(fuse_req_t request, fuse_ino_t inode,
+                       const absl::StatusOr<LogIndex>& commits, Reply reply) {
+  CommitAcks* const acks = Files(request).acks();
+  if (!commits.ok()) return ReplyFailure(request, inode, commits.status());
+  if (acks == nullptr || commits->value == 0) return reply();
+  acks->Wait(*commits, [request, inode, reply](const absl::Status& status) {
+    if (status.ok()) return reply();
+    Files(request).SetInDoubt(inode);
+    ReplyFailure(request, inode, status);
+  });
+}
+
 void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t size, off_t offset,
            fuse_file_info*) {
   FileSystem* const files = &Files(request);
@@ -107,11 +121,22 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
     if (!status.ok()) return ReplyFailure(request, inode, status);
     fuse_reply_write(request, size);
   };
-  if (!files->WriteMayWait(inode, position, size))
+  const bool always = files->acks() != nullptr && files->WriteIsAcknowledged(inode);
+  if (!always && !files->WriteMayWait(inode, position, size))
     return reply(files->Write(inode, position, bytes));
-  Context(request).workers->Post([files, inode, position, reply,
+  Context(request).workers->Post([request, files, inode, position, reply, always,
                                   copy = std::vector<std::uint8_t>(bytes.begin(), bytes.end())] {
-    reply(files->Write(inode, position, copy));
+    if (files->acks() == nullptr) return reply(files->Write(inode, position, copy));
+    const absl::StatusOr<LogIndex> logged = files->LogWrite(inode, position, copy);
+    RunAcknowledged(
+        request, logged,
+        [request, files, inode, position, reply, always, copy] {
+          const absl::Status written = files->Write(inode, position, copy);
+          if (!written.ok() || !always) return reply(written);
+          ReplyAcknowledged(request, inode, files->WrittenCommits(inode),
+                            [reply] { reply(absl::OkStatus()); });
+        },
+        reply);
   });
 }
 
@@ -130,9 +155,8 @@ void Flush(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
 void Sync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {
   FileSystem* const files = &Files(request);
   Run(request, true, [request, files, inode] {
-    const absl::Status status = files->Sync(inode);
-    if (!status.ok()) return ReplyFailure(request, inode, status);
-    fuse_reply_err(request, 0);
+    ReplyAcknowledged(request, inode, files->Sync(inode),
+                      [request] { fuse_reply_err(request, 0); });
   });
 }
 

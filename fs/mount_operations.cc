@@ -83,8 +83,14 @@ void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* attributes
   if ((to_set & FUSE_SET_ATTR_ATIME_NOW) != 0) change.access_time = now;
   if ((to_set & FUSE_SET_ATTR_MTIME_NOW) != 0) change.modification_time = now;
   FileSystem* const files = &Files(request);
-  Run(request, change.size && files->TruncateMayWait(inode), [request, files, inode, change] {
+  const auto set = [request, files, inode, change] {
     ReplyAttributes(request, *files, inode, files->SetAttributes(inode, change));
+  };
+  if (!change.size || !files->TruncateMayWait(inode)) return set();
+  Context(request).workers->Post([request, files, inode, size = *change.size, set] {
+    if (files->acks() == nullptr) return set();
+    RunAcknowledged(request, files->LogTruncate(inode, size), set,
+                    [request](const absl::Status& status) { ReplyStatus(request, status); });
   });
 }
 
@@ -110,8 +116,14 @@ void MakeNode(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mo
 
 void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
   FileSystem* const files = &Files(request);
-  Run(request, files->UnlinkMayWait(parent, name), [request, files, parent, n = std::string(name)] {
+  const auto unlink = [request, files, parent, n = std::string(name)] {
     ReplyStatus(request, files->Unlink(parent, n));
+  };
+  if (!files->UnlinkMayWait(parent, name)) return unlink();
+  Context(request).workers->Post([request, files, parent, n = std::string(name), unlink] {
+    if (files->acks() == nullptr) return unlink();
+    RunAcknowledged(request, files->LogUnlink(parent, n), unlink,
+                    [request](const absl::Status& status) { ReplyStatus(request, status); });
   });
 }
 

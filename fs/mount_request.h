@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/mount_operations.h"
+#include "replication/commit_acks.h"
 
 namespace echofs::fs {
 
@@ -32,6 +33,23 @@ void Run(fuse_req_t request, bool may_wait, Work work) {
   } else {
     work();
   }
+}
+
+// For workers: does `operation`, which answers, when the transaction that it ends is acknowledged by the nodes in
+// sync (D1). `logged`: what FileSystem::Log... said. `fail` answers with an error. Nobody sleeps meanwhile.
+template <class Operation, class Fail>
+void RunAcknowledged(fuse_req_t request, const absl::StatusOr<LogIndex>& logged,
+                     Operation operation, Fail fail) {
+  CommitAcks* const acks = Files(request).acks();
+  if (!logged.ok()) return fail(logged.status());
+  if (acks == nullptr || logged->value == 0) return operation();
+  acks->Wait(*logged, [request, operation = std::move(operation),
+                       fail = std::move(fail)](const absl::Status& status) mutable {
+    Context(request).workers->Post(
+        [status, operation = std::move(operation), fail = std::move(fail)]() mutable {
+          status.ok() ? operation() : fail(status);
+        });
+  });
 }
 
 }  // namespace echofs::fs

@@ -59,6 +59,8 @@ inline constexpr absl::Duration kRefusedDelay = absl::Seconds(10);
 inline constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 inline constexpr absl::Duration kKeepaliveInterval = absl::Seconds(10);
 inline constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(10);
+// How old a replica's lag may be as the primary shows it.
+inline constexpr absl::Duration kLagRemembered = absl::Milliseconds(100);
 inline constexpr absl::Duration kFollowerRemembered = absl::Minutes(10);
 inline constexpr absl::Duration kBlockedDelayMin = absl::Milliseconds(1);
 inline constexpr absl::Duration kBlockedDelayMax = absl::Milliseconds(20);

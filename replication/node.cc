@@ -128,7 +128,7 @@ absl::Status Node::StartWithLease() {
   options.ttl = options_.lease_ttl;
   options.min_sync_replicas = options_.min_sync_replicas;
   options.ack_timeout = options_.ack_timeout;
-  driver_ = std::make_unique<RoleDriver>(options, options_.lease, options_.fence,
+  driver_ = std::make_unique<RoleDriver>(options, options_.lease, options_.fence, options_.acks,
                                          static_cast<RoleEnvironment*>(this),
                                          static_cast<RoleHost*>(this));
   driver_->Start();

@@ -45,6 +45,8 @@ struct NodeOptions {
   absl::Duration ack_timeout = absl::Seconds(5);
   // Closed while this node may not commit; null when nobody asks. Not owned.
   CommitFence* fence = nullptr;
+  // Where commits wait for the nodes in sync; null when they do not. Not owned.
+  CommitAcks* acks = nullptr;
   absl::Duration maintenance_interval = kMaintenanceInterval;
 };
 

@@ -200,7 +200,9 @@ LogPosition Node::position() const {
   return {term, log_->last_index()};
 }
 
-LogIndex Node::synced_index() const { return log_->synced_index(); }
+// What a commit waits for here is others: on this node it is durable before it waits, in a synced WAL or in the synced
+// log (design D1, C4).
+LogIndex Node::synced_index() const { return log_->last_index(); }
 
 std::vector<FollowerProgress> Node::followers() const {
   std::vector<FollowerProgress> progress;

@@ -158,14 +158,10 @@ absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
 }
 
 std::vector<FollowerStatus> Primary::Followers() const {
-  std::map<std::string, Follower> followers;
-  {
-    absl::MutexLock lock(&mutex_);
-    followers = followers_;
-  }
   const absl::Time oldest = absl::Now() - kFollowerRemembered;
   std::vector<FollowerStatus> statuses;
-  for (const auto& [node, follower] : followers) {
+  absl::MutexLock lock(&mutex_);
+  for (auto& [node, follower] : followers_) {
     if (follower.stream == nullptr && follower.last_seen < oldest) continue;
     FollowerStatus& status = statuses.emplace_back();
     status.node = node;
@@ -173,20 +169,24 @@ std::vector<FollowerStatus> Primary::Followers() const {
     status.connected = follower.stream != nullptr;
     status.acked_index = follower.acked;
     status.applied_index = follower.applied;
-    status.lag_ms = LagMs(follower.acked, follower.last_seen);
+    status.lag_ms = LagMs(follower);
   }
   return statuses;
 }
 
-std::uint64_t Primary::LagMs(LogIndex acked, absl::Time last_seen) const {
-  if (acked >= log_->last_index()) return 0;
-  absl::Time since = last_seen;
-  const absl::StatusOr<std::optional<LogEntry>> entry = log_->Read(acked.Next())->Next();
+std::uint64_t Primary::LagMs(Follower& follower) const {
+  if (follower.acked >= log_->last_index()) return 0;
+  const absl::Time now = absl::Now();
+  if (now - follower.lag_at < kLagRemembered) return follower.lag_ms;
+  absl::Time since = follower.last_seen;
+  const absl::StatusOr<std::optional<LogEntry>> entry = log_->Read(follower.acked.Next())->Next();
   if (entry.ok() && entry->has_value() && (*entry)->timestamp_ms > 0) {
     since = absl::FromUnixMillis((*entry)->timestamp_ms);
   }
-  return static_cast<std::uint64_t>(
-      std::max<std::int64_t>(0, absl::ToInt64Milliseconds(absl::Now() - since)));
+  follower.lag_ms =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(0, absl::ToInt64Milliseconds(now - since)));
+  follower.lag_at = now;
+  return follower.lag_ms;
 }
 
 }  // namespace echofs

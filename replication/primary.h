@@ -59,6 +59,9 @@ class Primary final {
     LogIndex acked;
     LogIndex applied;
     absl::Time last_seen;
+    // Lag as it was found a moment ago: to find it costs a look into the log.
+    std::uint64_t lag_ms = 0;
+    absl::Time lag_at = absl::InfinitePast();
     std::uint64_t session = 0;             // number of its newest session
     FollowServerStream* stream = nullptr;  // of that session while it lasts
   };
@@ -67,7 +70,7 @@ class Primary final {
       ABSL_LOCKS_EXCLUDED(mutex_);
   void Leave(const std::string& node, std::uint64_t session) ABSL_LOCKS_EXCLUDED(mutex_);
   void ForgetOldFollowers() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::uint64_t LagMs(LogIndex acked, absl::Time last_seen) const;
+  std::uint64_t LagMs(Follower& follower) const;
 
   const PrimaryIdentity identity_;
   const ChangeLog* const log_;
@@ -76,7 +79,7 @@ class Primary final {
   std::atomic<bool> stopping_ = false;
 
   mutable absl::Mutex mutex_;
-  std::map<std::string, Follower> followers_ ABSL_GUARDED_BY(mutex_);  // by node id
+  mutable std::map<std::string, Follower> followers_ ABSL_GUARDED_BY(mutex_);  // by node id
   std::uint64_t last_session_ ABSL_GUARDED_BY(mutex_) = 0;
   // The calls that go on, also those that have not said who they are.
   std::set<FollowServerStream*> follow_calls_ ABSL_GUARDED_BY(mutex_);

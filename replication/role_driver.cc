@@ -17,15 +17,30 @@ constexpr absl::Duration kWatchRetry = absl::Milliseconds(200);
 
 }  // namespace
 
-RoleDriver::RoleDriver(RoleOptions options, Lease* lease, CommitFence* fence,
+RoleDriver::RoleDriver(RoleOptions options, Lease* lease, CommitFence* fence, CommitAcks* acks,
                        RoleEnvironment* environment, RoleHost* host)
     : options_(options),
       lease_(lease),
       fence_(fence),
+      acks_(acks),
       host_(host),
       machine_(std::move(options), environment) {}
 
 RoleDriver::~RoleDriver() { Stop(); }
+
+template <class Function>
+auto RoleDriver::Input(Function function) {
+  struct Teller {
+    RoleDriver* driver;
+    ~Teller() { driver->TellCommits(); }
+  } teller{this};  // when the mutex is free again
+  absl::MutexLock lock(&mutex_);
+  struct Settler {
+    RoleDriver* driver;
+    ~Settler() ABSL_NO_THREAD_SAFETY_ANALYSIS { driver->Settle(); }
+  } settler{this};
+  return function(machine_, LeaseClockNow());
+}
 
 void RoleDriver::Start() {
   threads_.emplace_back([this] { WatchLoop(); });
@@ -40,15 +55,15 @@ void RoleDriver::Stop() {
     stopping_ = true;
     fence_->OpenUntil(absl::InfinitePast());
   }
+  if (acks_ != nullptr) acks_->Close("this node is stopping");
   lease_->Cancel();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }
 
 void RoleDriver::Resign(absl::Time deadline) {
+  Input([](RoleMachine& machine, absl::Time now) { machine.Shutdown(now); });
   absl::MutexLock lock(&mutex_);
-  machine_.Shutdown(LeaseClockNow());
-  Settle();
   const auto done = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return resigned_; };
   if (!mutex_.AwaitWithDeadline(absl::Condition(&done), deadline)) {
     spdlog::warn("could not give the lease back in time ({}): it will run out by itself",
@@ -61,10 +76,10 @@ void RoleDriver::Resign(absl::Time deadline) {
 }
 
 absl::Status RoleDriver::Handoff(const std::string& target) {
-  absl::MutexLock lock(&mutex_);
-  const absl::Status begun = machine_.Handoff(LeaseClockNow(), target);
-  Settle();
+  const absl::Status begun =
+      Input([&](RoleMachine& machine, absl::Time now) { return machine.Handoff(now, target); });
   if (!begun.ok()) return begun;
+  absl::MutexLock lock(&mutex_);
   const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return stopping_ || !handoffs_ended_.empty();
   };
@@ -76,13 +91,14 @@ absl::Status RoleDriver::Handoff(const std::string& target) {
 }
 
 absl::Status RoleDriver::Promote(bool force) {
-  absl::MutexLock lock(&mutex_);
-  absl::Status status = machine_.Promote(LeaseClockNow(), force);
-  Settle();
-  return status;
+  return Input([&](RoleMachine& machine, absl::Time now) { return machine.Promote(now, force); });
 }
 
 void RoleDriver::FollowersChanged() {
+  if (acks_ != nullptr && acks_->waiting()) {
+    Input([](RoleMachine& machine, absl::Time now) { machine.Tick(now); });
+    return;
+  }
   absl::MutexLock lock(&mutex_);
   // While it merely leads, the clock looks often enough.
   if (machine_.state() != RoleState::kLeading) followers_changed_ = true;
@@ -146,33 +162,28 @@ RoleDriver::Step RoleDriver::StepOf(const RoleAction& action) {
   if (std::get_if<StopFollowing>(&action) != nullptr) {
     return [this] {
       host_->StopFollowing();
-      absl::MutexLock lock(&mutex_);
-      machine_.OnStoppedFollowing(LeaseClockNow());
-      Settle();
+      Input([&](RoleMachine& machine, absl::Time now) { machine.OnStoppedFollowing(now); });
     };
   }
   if (const TakeOver* take_over = std::get_if<TakeOver>(&action)) {
     return [this, term = take_over->term] {
+      // Its writers come back before the machine hears that it leads.
+      if (acks_ != nullptr) acks_->Open();
       const absl::Status status = host_->TakeOver(term);
-      absl::MutexLock lock(&mutex_);
-      machine_.OnTookOver(LeaseClockNow(), status);
-      Settle();
+      Input([&](RoleMachine& machine, absl::Time now) { machine.OnTookOver(now, status); });
     };
   }
   if (const StopWriters* stop = std::get_if<StopWriters>(&action)) {
     return [this, deadline = stop->deadline] {
       const absl::Status status = host_->StopWriters(deadline - LeaseClockNow());
-      absl::MutexLock lock(&mutex_);
-      machine_.OnWritersStopped(LeaseClockNow(), status);
-      Settle();
+      Input([&](RoleMachine& machine, absl::Time now) { machine.OnWritersStopped(now, status); });
     };
   }
   if (const StepDown* down = std::get_if<StepDown>(&action)) {
     return [this, reason = down->reason] {
+      if (acks_ != nullptr) acks_->Close(reason);
       host_->StepDown(reason);
-      absl::MutexLock lock(&mutex_);
-      machine_.OnSteppedDown(LeaseClockNow());
-      Settle();
+      Input([&](RoleMachine& machine, absl::Time now) { machine.OnSteppedDown(now); });
     };
   }
   return [this] { host_->ResumeWriters(); };
@@ -209,10 +220,10 @@ void RoleDriver::CallLoop() {
       calls_.pop_front();
     }
     const absl::StatusOr<LeaseRecord> reply = Make(call);
-    absl::MutexLock lock(&mutex_);
-    SetLeaseError(reply.status());
-    machine_.OnLeaseReply(LeaseClockNow(), call.id, reply);
-    Settle();
+    Input([&](RoleMachine& machine, absl::Time now) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      SetLeaseError(reply.status());
+      machine.OnLeaseReply(now, call.id, reply);
+    });
   }
 }
 
@@ -259,39 +270,50 @@ void RoleDriver::SetLeaseError(const absl::Status& status) {
 void RoleDriver::WatchLoop() {
   absl::StatusOr<LeaseState> state = lease_->Read();
   while (true) {
+    if (state.ok()) {
+      Input([&](RoleMachine& machine, absl::Time now) { machine.OnLeaseState(now, *state); });
+    }
     {
       absl::MutexLock lock(&mutex_);
       if (stopping_) return;
       SetLeaseError(state.status());
-      if (state.ok()) {
-        machine_.OnLeaseState(LeaseClockNow(), *state);
-        Settle();
-      } else if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), kWatchRetry)) {
-        return;
-      }
+      if (!state.ok() && mutex_.AwaitWithTimeout(absl::Condition(&stopping_), kWatchRetry)) return;
     }
     state = state.ok() ? lease_->WaitForChange(state->version, kWatchTimeout) : lease_->Read();
   }
 }
 
 void RoleDriver::ClockLoop() {
-  absl::MutexLock lock(&mutex_);
-  while (!stopping_) {
-    ticked_ = false;
-    followers_changed_ = false;
-    const absl::Time now = LeaseClockNow();
-    const auto woken = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-      return stopping_ || followers_changed_ || ticked_;
-    };
-    // The lease clock and the one that is waited by may drift apart by a little; the machine does not mind.
-    if (mutex_.AwaitWithTimeout(absl::Condition(&woken), machine_.NextTick(now) - now) &&
-        !followers_changed_) {
-      continue;  // another input has moved the next tick
+  while (true) {
+    {
+      absl::MutexLock lock(&mutex_);
+      ticked_ = false;
+      followers_changed_ = false;
+      const absl::Time now = LeaseClockNow();
+      const auto woken = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stopping_ || followers_changed_ || ticked_;
+      };
+      // The lease clock and the one that is waited by may drift apart by a little; the machine does not mind.
+      const bool input =
+          mutex_.AwaitWithTimeout(absl::Condition(&woken), machine_.NextTick(now) - now);
+      if (stopping_) return;
+      if (input && !followers_changed_) continue;  // another input has moved the next tick
     }
-    if (stopping_) return;
-    machine_.Tick(LeaseClockNow());
-    Settle();
+    Input([](RoleMachine& machine, absl::Time now) { machine.Tick(now); });
   }
+}
+
+void RoleDriver::TellCommits() {
+  if (acks_ == nullptr) return;
+  LogIndex acknowledged;
+  {
+    absl::MutexLock lock(&mutex_);
+    acknowledged = machine_.acknowledged_index();
+    if (machine_.term() == Term{} || machine_.valid_until() == absl::InfinitePast()) {
+      acknowledged = {};
+    }
+  }
+  if (acknowledged != LogIndex{}) acks_->Advance(acknowledged);
 }
 
 }  // namespace echofs

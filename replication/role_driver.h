@@ -17,6 +17,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "replication/commit_acks.h"
 #include "replication/commit_fence.h"
 #include "replication/lease.h"
 #include "replication/role_machine.h"
@@ -51,9 +52,10 @@ struct RoleStatus {
 // Thread-safe. Start and Stop once each, from one thread.
 class RoleDriver {
  public:
-  // Owns nothing. `environment` is called with the driver's mutex held, so it must not call back.
-  RoleDriver(RoleOptions options, Lease* lease, CommitFence* fence, RoleEnvironment* environment,
-             RoleHost* host);
+  // Owns nothing. `environment` is called with the driver's mutex held, so it must not call back. `acks`: where commits
+  // wait for the nodes in sync, or null.
+  RoleDriver(RoleOptions options, Lease* lease, CommitFence* fence, CommitAcks* acks,
+             RoleEnvironment* environment, RoleHost* host);
   // Stops.
   ~RoleDriver();
 
@@ -83,14 +85,19 @@ class RoleDriver {
   void StepLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   void ClockLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<LeaseRecord> Make(const LeaseCall& call);
+  // Gives the machine an input, carries out what it wants, and tells commits what is acknowledged.
+  template <class Function>
+  auto Input(Function function) ABSL_LOCKS_EXCLUDED(mutex_);
   // After each input to the machine.
   void Settle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void TellCommits() ABSL_LOCKS_EXCLUDED(mutex_);
   Step StepOf(const RoleAction& action);
   void SetLeaseError(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const RoleOptions options_;
   Lease* const lease_;
   CommitFence* const fence_;
+  CommitAcks* const acks_;
   RoleHost* const host_;
 
   mutable absl::Mutex mutex_;

@@ -1,0 +1,118 @@
+#include "replication/commit_acks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+
+namespace echofs {
+namespace {
+
+// How exact the timeout is.
+constexpr absl::Duration kTimeoutStep = absl::Milliseconds(100);
+
+}  // namespace
+
+CommitAcks::CommitAcks(absl::Duration timeout)
+    : timeout_(timeout), timeouts_([this] { TimeoutLoop(); }) {}
+
+CommitAcks::~CommitAcks() {
+  Close("this node is stopping");
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  timeouts_.join();
+}
+
+void CommitAcks::Wait(LogIndex index, Done done) {
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!open_) {
+      status = absl::UnavailableError(
+          fmt::format("a commit was not acknowledged by the nodes in sync: {}", closed_why_));
+    } else if (index > acknowledged_) {
+      waiters_.emplace(index, Waiter{absl::Now() + timeout_, std::move(done)});
+      return;
+    }
+  }
+  done(status);
+}
+
+void CommitAcks::Open() {
+  absl::MutexLock lock(&mutex_);
+  open_ = true;
+  acknowledged_ = {};
+}
+
+void CommitAcks::Advance(LogIndex index) {
+  std::vector<Done> ready;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!open_ || index <= acknowledged_) return;
+    acknowledged_ = index;
+    const auto end = waiters_.upper_bound(index);
+    for (auto waiter = waiters_.begin(); waiter != end; ++waiter) {
+      ready.push_back(std::move(waiter->second.done));
+    }
+    waiters_.erase(waiters_.begin(), end);
+  }
+  for (const Done& done : ready) done(absl::OkStatus());
+}
+
+void CommitAcks::Close(const std::string& why) {
+  std::multimap<LogIndex, Waiter> failed;
+  {
+    absl::MutexLock lock(&mutex_);
+    open_ = false;
+    closed_why_ = why;
+    failed.swap(waiters_);
+  }
+  const absl::Status status = absl::UnavailableError(
+      fmt::format("a commit was not acknowledged by the nodes in sync: {}", why));
+  for (const auto& [index, waiter] : failed) waiter.done(status);
+}
+
+bool CommitAcks::waiting() const {
+  absl::MutexLock lock(&mutex_);
+  return !waiters_.empty();
+}
+
+std::vector<CommitAcks::Done> CommitAcks::TakeExpired(absl::Time now) {
+  std::vector<Done> expired;
+  for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
+    if (waiter->second.deadline > now) {
+      ++waiter;
+      continue;
+    }
+    expired.push_back(std::move(waiter->second.done));
+    waiter = waiters_.erase(waiter);
+  }
+  return expired;
+}
+
+void CommitAcks::TimeoutLoop() {
+  while (true) {
+    std::vector<Done> expired;
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto busy = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stopping_ || !waiters_.empty();
+      };
+      mutex_.Await(absl::Condition(&busy));
+      if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), std::min(timeout_, kTimeoutStep))) {
+        return;
+      }
+      expired = TakeExpired(absl::Now());
+    }
+    const absl::Status status = absl::UnavailableError(
+        fmt::format("a commit was not acknowledged by the nodes in sync within {} (ack-timeout)",
+                    absl::FormatDuration(timeout_)));
+    for (const Done& done : expired) done(status);
+  }
+}
+
+}  // namespace echofs
