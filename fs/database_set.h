@@ -94,6 +94,7 @@ class DatabaseSet final : public ApplyTarget {
   absl::StatusOr<DatabasePosition> AppliedPosition(const std::string& database) override;
   std::vector<std::string> LocalDatabases() override;
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override;
+  absl::StatusOr<ApplyOutcome> Join(const std::string& database) override;
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file) override;
   absl::Status EndTurn(const std::string& database) override;

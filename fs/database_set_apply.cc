@@ -149,6 +149,11 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::Apply(const LogEntry& entry, ByteSourc
   return outcome;
 }
 
+absl::StatusOr<ApplyOutcome> DatabaseSet::Join(const std::string& database) {
+  return RunStep(database,
+                 [](ReplicaDatabase&) -> absl::StatusOr<ApplyOutcome> { return ApplyOutcome{}; });
+}
+
 absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& position,
                                                       const std::string& file) {
   ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome,

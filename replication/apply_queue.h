@@ -116,6 +116,7 @@ class ApplyQueue {
   Turn ApplyFromMemory(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyFromLog(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyDrop(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Turn Join(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn InstallCopy(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn Settle(Database& database, const LogEntry& entry, const EntryOutcome& outcome)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -26,6 +26,7 @@ struct ApplyQueue::Database {
 
   const std::string name;
   LocalPosition local;
+  bool joined = false;  // ApplyTarget::Join was done
 
   // What waits: first `memory`, then, with `in_log`, the entries of this database in the log from
   // `log_from` to `log_last`.

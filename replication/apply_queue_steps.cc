@@ -28,9 +28,28 @@ ApplyQueue::Turn ApplyQueue::NextStep(Database& database) {
   if (database.copy) return InstallCopy(database);
   if (database.wants_copy) return Turn::kIdle;  // FinishCopy goes on
   if (database.wants_drop) return ApplyDrop(database);
+  if (database.local.exists && !database.joined) return Join(database);
   if (!database.memory.empty()) return ApplyFromMemory(database);
   if (database.in_log) return ApplyFromLog(database);
   return Turn::kIdle;
+}
+
+ApplyQueue::Turn ApplyQueue::Join(Database& database) {
+  mutex_.Unlock();
+  const absl::StatusOr<ApplyOutcome> outcome = target_->Join(database.name);
+  mutex_.Lock();
+  if (absl::IsDataLoss(outcome.status())) {
+    WantCopy(database, std::string(outcome.status().message()));
+    return Turn::kAgain;
+  }
+  if (!outcome.ok()) return Failed(database, std::string(outcome.status().message()));
+  if (outcome->kind == ApplyOutcome::Kind::kBlocked) {
+    return Blocked(database, outcome->blocked_by_pid);
+  }
+  if (outcome->kind == ApplyOutcome::Kind::kLater) return Later(database, outcome->retry_after);
+  database.joined = true;
+  Succeeded(database);
+  return Turn::kAgain;
 }
 
 ApplyQueue::Turn ApplyQueue::ApplyFromMemory(Database& database) {

@@ -38,7 +38,7 @@ struct PageRun {
       pages;  // whole pages; empty beyond the last page; the lock page is zeros
 };
 
-// Thread-safe, but Apply, InstallCopy and EndTurn for one database come from one thread at a time.
+// Thread-safe, but Join, Apply, InstallCopy and EndTurn for one database come from one thread at a time.
 class ApplyTarget {
  public:
   virtual ~ApplyTarget() = default;
@@ -53,6 +53,11 @@ class ApplyTarget {
   // DataLoss when the digest afterwards is not the entry's: then the database is stopped and wants a copy.
   // Blocking: may do file I/O, but never waits for an application.
   virtual absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) = 0;
+
+  // Makes a replica's of a local copy that could not become one at once, because an application was writing when
+  // the node changed its role. kBlocked while it still does. For all local copies before the first Apply; by the
+  // thread of Apply.
+  virtual absl::StatusOr<ApplyOutcome> Join(const std::string& database) = 0;
 
   // Puts a whole copy in the place of the local one, as one step that readers see as a transaction.
   // `file` holds the pages of the state `position`; the caller has checked its digest. On kApplied the

@@ -120,6 +120,14 @@ class RoleChangeTest(harness.ClusterTest):
     def test_r4_writers_on_both_nodes_go_on_in_persist_mode(self):
         self.run_handoffs("persist")
 
+    def write_error(self, connection):
+        with contextlib.closing(connection):
+            try:
+                connection.execute("INSERT INTO t VALUES ('never', '')")
+            except sqlite3.OperationalError as error:
+                return str(error)
+        return None
+
     def run_writer_that_stays(self, mode):
         nodes = self.nodes()
         writer = nodes.connect("a", "app.db")
@@ -137,6 +145,9 @@ class RoleChangeTest(harness.ClusterTest):
             writer.execute("COMMIT")
         with contextlib.suppress(sqlite3.OperationalError):
             writer.execute("ROLLBACK")
+        # It has left: the node joins the database as a replica, without an entry that wants to be applied.
+        harness.wait_for(lambda: self.write_error(nodes.connect("a", "app.db", timeout=0)) == "database is locked",
+                         "the replica's locks")
         other.execute("INSERT INTO t VALUES ('on b', '')")
 
         def rows(connection):

@@ -153,6 +153,13 @@ void Follow(TestNode& primary, TestNode& replica,
   }
 }
 
+// As the apply queue does when nothing is to be applied.
+void JoinAll(TestNode& replica) {
+  for (const DatabasePosition& position : replica.log().Positions()) {
+    if (!position.dropped) Value(replica.databases().Join(position.name), "join");
+  }
+}
+
 class Cluster {
  public:
   Cluster(const std::string& directory, const std::string& primary)
@@ -197,6 +204,7 @@ class Cluster {
       {
         absl::MutexLock lock(&mutex_);
         Follow(*primary_, *replica_, kTurn);
+        JoinAll(*replica_);
       }
       absl::SleepFor(absl::Milliseconds(1));
     }

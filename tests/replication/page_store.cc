@@ -184,6 +184,14 @@ absl::StatusOr<ApplyOutcome> PageStore::Apply(const LogEntry& entry, ByteSource&
   return ApplyOutcome{};
 }
 
+absl::StatusOr<ApplyOutcome> PageStore::Join(const std::string& database) {
+  absl::MutexLock lock(&mutex_);
+  if (const int pid = blocked_[database]; pid != 0) {
+    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid, {}};
+  }
+  return ApplyOutcome{};
+}
+
 absl::StatusOr<ApplyOutcome> PageStore::InstallCopy(const DatabasePosition& position,
                                                     const std::string& path) {
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,

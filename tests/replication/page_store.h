@@ -26,7 +26,7 @@ class PageStore final : public ApplyTarget {
                   PageNumber page_count, const Pages& pages) ABSL_LOCKS_EXCLUDED(mutex_);
   LogIndex Drop(ChangeLog& log, Term term, const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Faults. Blocked: applies and installs report this pid until it is 0.
+  // Faults. Blocked: joins, applies and installs report this pid until it is 0.
   void SetBlocked(const std::string& database, int pid) ABSL_LOCKS_EXCLUDED(mutex_);
   // The next apply to the database leaves a wrong page behind.
   void DamageNextApply(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -46,6 +46,8 @@ class PageStore final : public ApplyTarget {
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::vector<std::string> LocalDatabases() override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<ApplyOutcome> Join(const std::string& database) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file) override
