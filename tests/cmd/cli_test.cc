@@ -136,5 +136,16 @@ TEST_CASE("command line: handoff and promote say who is the primary, in one line
   CHECK(failed.output == "echofs: the lease service cannot be asked\n");
 }
 
+TEST_CASE("command line: config check lists what exec runs and skips") {
+  const test::TempDir dir;
+  std::ofstream(dir.path() + "/e.yml")
+      << "fuse: { dir: /m }\ndata: { dir: /d }\nlease: { candidate: false }\n"
+         "exec: [ { cmd: \"migrate 'a b'\", if-candidate: true }, { cmd: app } ]\n";
+  const Result result = Run("config check --config " + dir.path() + "/e.yml");
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.output, HasText("skips     migrate 'a b' (not a candidate)\n"
+                                    "runs      app\n"));
+}
+
 }  // namespace
 }  // namespace echofs::cmd
