@@ -17,6 +17,9 @@ namespace {
 // A node that works answers in milliseconds.
 constexpr std::chrono::seconds kAnswerLimit{10};
 constexpr std::chrono::minutes kListLimit{10};
+// Longer than a node takes at most for a change of the primary with the usual lease.ttl: it waits a
+// minute for the old primary, and half a minute for itself.
+constexpr std::chrono::seconds kRoleChangeLimit{150};
 constexpr int kMessageSizeMax = 256 << 20;  // bytes: tens of thousands of databases
 
 DatabaseInfo Read(const v1::DatabaseStatus& from) {
@@ -43,6 +46,19 @@ ReplicaInfo Read(const v1::ReplicaStatus& from) {
           .in_sync = from.in_sync()};
 }
 
+NodeInfo Read(const v1::ClusterNode& from) {
+  NodeInfo info = {.node = from.node(),
+                   .address = from.address(),
+                   .candidate = from.candidate(),
+                   .primary = from.primary(),
+                   .in_sync = from.in_sync(),
+                   .log_index = {from.log_index()},
+                   .log_term = {from.log_term()},
+                   .lag_ms = std::nullopt};
+  if (from.has_lag_ms()) info.lag_ms = from.lag_ms();
+  return info;
+}
+
 NodeStatus Read(const v1::GetStatusResponse& from) {
   NodeStatus status;
   status.node = from.node();
@@ -57,6 +73,7 @@ NodeStatus Read(const v1::GetStatusResponse& from) {
     status.databases.push_back(Read(database));
   }
   for (const v1::ReplicaStatus& replica : from.replicas()) status.replicas.push_back(Read(replica));
+  for (const v1::ClusterNode& node : from.nodes()) status.nodes.push_back(Read(node));
   status.cluster_id = from.cluster_id();
   status.last_error = from.last_error();
   status.log_first_index = {from.log_first_index()};
@@ -94,6 +111,17 @@ absl::Status FromGrpc(const grpc::Status& status) {
     default:
       return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
   }
+}
+
+absl::StatusOr<PrimaryInfo> Changed(const grpc::Status& status, const v1::PrimaryChanged& changed) {
+  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    return absl::DeadlineExceededError(
+        fmt::format("the change of the primary did not end within {} s; it may still come to pass, "
+                    "'echofs status' shows who is the primary",
+                    kRoleChangeLimit.count()));
+  }
+  ECHOFS_RETURN_IF_ERROR(FromGrpc(status));
+  return PrimaryInfo{changed.primary(), {changed.term()}};
 }
 
 }  // namespace
@@ -170,6 +198,24 @@ absl::Status AdminClient::ChangeSets(const std::string& database,
   v1::ChangeSetInfo info;
   while (reader->Read(&info)) visit(Read(info));
   return FromGrpc(reader->Finish());
+}
+
+absl::StatusOr<PrimaryInfo> AdminClient::Handoff(const std::string& to) {
+  grpc::ClientContext context;
+  SetLimit(kRoleChangeLimit, &context);
+  v1::HandoffRequest request;
+  request.set_to(to);
+  v1::PrimaryChanged changed;
+  return Changed(state_->stub->Handoff(&context, request, &changed), changed);
+}
+
+absl::StatusOr<PrimaryInfo> AdminClient::Promote(bool force) {
+  grpc::ClientContext context;
+  SetLimit(kRoleChangeLimit, &context);
+  v1::PromoteRequest request;
+  request.set_force(force);
+  v1::PrimaryChanged changed;
+  return Changed(state_->stub->Promote(&context, request, &changed), changed);
 }
 
 }  // namespace echofs::cmd

@@ -26,6 +26,9 @@ class AdminClient {
   absl::StatusOr<std::vector<std::string>> LocalFiles();
   absl::Status ChangeSets(const std::string& database,
                           const std::function<void(const ChangeSetSummary&)>& visit);
+  // Wait for the end of the change. What they do is described at AdminSource.
+  absl::StatusOr<PrimaryInfo> Handoff(const std::string& to);
+  absl::StatusOr<PrimaryInfo> Promote(bool force);
 
  private:
   struct State;

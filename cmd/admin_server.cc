@@ -19,8 +19,11 @@ namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{200};
 
+// Two codes are kept for what gRPC itself says: that this node does not answer, or went away.
 grpc::Status ToGrpc(const absl::Status& status) {
-  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+  const bool kept = absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
+  const absl::StatusCode code = kept ? absl::StatusCode::kFailedPrecondition : status.code();
+  return {static_cast<grpc::StatusCode>(code), std::string(status.message())};
 }
 
 void Fill(const DatabaseInfo& from, v1::DatabaseStatus* to) {
@@ -47,6 +50,17 @@ void Fill(const ReplicaInfo& from, v1::ReplicaStatus* to) {
   to->set_in_sync(from.in_sync);
 }
 
+void Fill(const NodeInfo& from, v1::ClusterNode* to) {
+  to->set_node(from.node);
+  to->set_address(from.address);
+  to->set_candidate(from.candidate);
+  to->set_primary(from.primary);
+  to->set_in_sync(from.in_sync);
+  to->set_log_index(from.log_index.value);
+  to->set_log_term(from.log_term.value);
+  if (from.lag_ms) to->set_lag_ms(*from.lag_ms);
+}
+
 void Fill(const NodeStatus& from, v1::GetStatusResponse* to) {
   to->set_node(from.node);
   to->set_role(from.role);
@@ -58,6 +72,7 @@ void Fill(const NodeStatus& from, v1::GetStatusResponse* to) {
   for (const std::string& node : from.in_sync) to->add_in_sync(node);
   for (const DatabaseInfo& database : from.databases) Fill(database, to->add_databases());
   for (const ReplicaInfo& replica : from.replicas) Fill(replica, to->add_replicas());
+  for (const NodeInfo& node : from.nodes) Fill(node, to->add_nodes());
   to->set_version(Version());
   to->set_cluster_id(from.cluster_id);
   to->set_last_error(from.last_error);
@@ -76,6 +91,13 @@ void Fill(const ChangeSetSummary& from, v1::ChangeSetInfo* to) {
   to->set_bytes(from.bytes);
   to->set_page_count(from.page_count);
   to->set_digest(from.digest);
+}
+
+grpc::Status Answer(const absl::StatusOr<PrimaryInfo>& primary, v1::PrimaryChanged* response) {
+  if (!primary.ok()) return ToGrpc(primary.status());
+  response->set_primary(primary->node);
+  response->set_term(primary->term.value);
+  return grpc::Status::OK;
 }
 
 class Service final : public v1::Admin::Service {
@@ -108,6 +130,16 @@ class Service final : public v1::Admin::Service {
           Fill(summary, &info);
           return writer->Write(info);  // false when the client has gone
         }));
+  }
+
+  grpc::Status Handoff(grpc::ServerContext*, const v1::HandoffRequest* request,
+                       v1::PrimaryChanged* response) override {
+    return Answer(source_->Handoff(request->to()), response);
+  }
+
+  grpc::Status Promote(grpc::ServerContext*, const v1::PromoteRequest* request,
+                       v1::PrimaryChanged* response) override {
+    return Answer(source_->Promote(request->force()), response);
   }
 
  private:

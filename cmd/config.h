@@ -18,8 +18,15 @@ namespace echofs::cmd {
 
 enum class LogFormat { kText, kJson };
 
+// An entry of `exec`: a command to run when the mount is ready.
+struct ExecCommand {
+  std::string text;                // as configured, variables expanded
+  std::vector<std::string> words;  // never empty
+  bool if_candidate = false;       // only on a node with lease.candidate
+};
+
 // Values of the keys of echofs.yml, named as they are there. Keys that this version refuses for
-// every value but "empty" (grpc.tls, exec, lease.endpoints) have no place here.
+// every value but "empty" (grpc.tls, lease.endpoints) have no place here.
 struct Config {
   struct Node {
     std::string id;  // default: the host name
@@ -51,6 +58,7 @@ struct Config {
     absl::Duration ack_timeout = absl::Seconds(5);
     absl::Duration reader_timeout = absl::Seconds(30);  // zero: no limit
   } replication;
+  std::vector<ExecCommand> exec;
   struct Log {
     std::string level = "info";  // trace, debug, info, warn, error
     LogFormat format = LogFormat::kText;

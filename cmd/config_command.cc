@@ -25,6 +25,11 @@ int Check(const ConfigFlags& flags) {
     std::printf("listens   %s, reached at %s\n", config->grpc.listen.c_str(),
                 config->grpc.advertise.c_str());
   }
+  for (const ExecCommand& command : config->exec) {
+    const bool skipped = command.if_candidate && !config->lease.candidate;
+    std::printf("%s     %s%s\n", skipped ? "skips" : "runs ", command.text.c_str(),
+                skipped ? " (not a candidate)" : "");
+  }
   return kExitOk;
 }
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <set>
 
+#include "cmd/command_words.h"
 #include "cmd/config.h"
 #include "replication/status_macros.h"
 
@@ -147,7 +148,7 @@ const std::vector<Key>& Keys() {
        SetDuration([](C* c) -> absl::Duration& { return c->replication.ack_timeout; }, false)},
       {"replication.reader-timeout",
        SetDuration([](C* c) -> absl::Duration& { return c->replication.reader_timeout; }, true)},
-      {"exec", OnlyEmpty("exec")},
+      {"exec", nullptr},  // Parser::TakeExec
       {"log.level", SetLogLevel},
       {"log.format", SetLogFormat},
   };
@@ -155,7 +156,7 @@ const std::vector<Key>& Keys() {
 }
 
 // Keys whose value is a list.
-bool IsList(const std::string& key) { return key == "lease.endpoints" || key == "exec"; }
+bool IsList(const std::string& key) { return key == "lease.endpoints"; }
 
 // Walks the document and fills one Config. Throws what yaml-cpp throws.
 class Parser {
@@ -199,6 +200,7 @@ class Parser {
   // An empty value leaves the default.
   absl::Status TakeValue(const Key& key, const YAML::Node& name, const YAML::Node& value) {
     if (value.IsNull()) return absl::OkStatus();
+    if (key.name == "exec") return TakeExec(name, value);
     absl::Status status;
     if (IsList(key.name)) {
       if (!value.IsSequence()) return Error(name, fmt::format("{}: expected a list", key.name));
@@ -212,6 +214,59 @@ class Parser {
     }
     if (status.ok()) return status;
     return Error(name, fmt::format("{}: {}", key.name, std::string(status.message())));
+  }
+
+  absl::Status TakeExec(const YAML::Node& name, const YAML::Node& list) {
+    if (!list.IsSequence()) {
+      return Error(name, "exec: expected a list, such as [ { cmd: \"app --port 80\" } ]");
+    }
+    for (const YAML::Node& item : list) ECHOFS_RETURN_IF_ERROR(TakeExecCommand(item));
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeExecCommand(const YAML::Node& entry) {
+    if (!entry.IsMap()) {
+      return Error(entry, "exec: expected mappings with the keys cmd and if-candidate");
+    }
+    ExecCommand command;
+    std::set<std::string> seen;
+    for (const auto& item : entry) {
+      const std::string key = item.first.IsScalar() ? item.first.Scalar() : "";
+      if (!seen.insert(key).second)
+        return Error(item.first, fmt::format("exec: {} is set twice", key));
+      if (const absl::Status status = TakeExecKey(key, item.second, &command); !status.ok()) {
+        return Error(item.first, fmt::format("exec: {}", std::string(status.message())));
+      }
+    }
+    if (command.words.empty()) return Error(entry, "exec: an entry has no cmd, the command to run");
+    config_.exec.push_back(std::move(command));
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeExecKey(const std::string& key, const YAML::Node& value, ExecCommand* command) {
+    if (key != "cmd" && key != "if-candidate") {
+      return absl::InvalidArgumentError(
+          fmt::format("unknown key {}; the keys of an entry are cmd and if-candidate", key));
+    }
+    if (value.IsNull()) return absl::OkStatus();
+    if (!value.IsScalar()) {
+      return absl::InvalidArgumentError(fmt::format("{}: expected a single value", key));
+    }
+    const absl::Status status = TakeExecValue(key, value.Scalar(), command);
+    if (status.ok()) return status;
+    return absl::InvalidArgumentError(fmt::format("{}: {}", key, std::string(status.message())));
+  }
+
+  absl::Status TakeExecValue(const std::string& key, const std::string& value,
+                             ExecCommand* command) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::string text, ExpandVariables(value, environment_));
+    if (key == "cmd") {
+      command->text = text;
+      ECHOFS_ASSIGN_OR_RETURN(command->words, SplitWords(text));
+    } else {
+      ECHOFS_ASSIGN_OR_RETURN(command->if_candidate, ParseBool(text));
+    }
+    return absl::OkStatus();
   }
 
   const std::string& name_;

@@ -7,6 +7,8 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "replication/lease.h"
+
 namespace echofs::cmd {
 namespace {
 
@@ -81,11 +83,42 @@ std::string StateText(const DatabaseInfo& database) {
   return text;
 }
 
+Json ToJson(const NodeInfo& node) {
+  Json json = {{"node", node.node},
+               {"address", node.address},
+               {"primary", node.primary},
+               {"candidate", node.candidate},
+               {"in_sync", node.in_sync},
+               {"log", {{"index", node.log_index.value}, {"term", node.log_term.value}}}};
+  if (node.lag_ms) json["lag_ms"] = *node.lag_ms;
+  return json;
+}
+
+const char* YesOrNo(bool value) { return value ? "yes" : "no"; }
+
+// Of itself this node knows more than whether it is the primary.
+std::string RoleOf(const NodeInfo& node, const NodeStatus& status) {
+  if (node.node == status.node) return status.role;
+  return node.primary ? "primary" : "replica";
+}
+
+std::string NodesText(const NodeStatus& status) {
+  std::vector<std::vector<std::string>> rows = {
+      {"NODE", "ROLE", "ADDRESS", "TERM/INDEX", "LAG", "CANDIDATE", "IN SYNC"}};
+  for (const NodeInfo& node : status.nodes) {
+    rows.push_back({node.node, RoleOf(node, status), node.address,
+                    fmt::format("{}/{}", node.log_term.value, node.log_index.value),
+                    node.lag_ms ? fmt::format("{} ms", *node.lag_ms) : "-", YesOrNo(node.candidate),
+                    YesOrNo(node.in_sync)});
+  }
+  return Table(rows);
+}
+
 std::string ReplicasText(const std::vector<ReplicaInfo>& replicas) {
   std::vector<std::vector<std::string>> rows = {{"REPLICA", "ADDRESS", "ACKED", "LAG", "IN SYNC"}};
   for (const ReplicaInfo& replica : replicas) {
     rows.push_back({replica.node, replica.address, std::to_string(replica.acked_index.value),
-                    fmt::format("{} ms", replica.lag_ms), replica.in_sync ? "yes" : "no"});
+                    fmt::format("{} ms", replica.lag_ms), YesOrNo(replica.in_sync)});
   }
   return Table(rows);
 }
@@ -101,6 +134,8 @@ std::string StatusJson(const NodeStatus& status) {
                         {"lag_ms", replica.lag_ms},
                         {"in_sync", replica.in_sync}});
   }
+  Json nodes = Json::array();
+  for (const NodeInfo& node : status.nodes) nodes.push_back(ToJson(node));
   return Dump({{"node", status.node},
                {"role", status.role},
                {"ready", status.ready},
@@ -109,7 +144,8 @@ std::string StatusJson(const NodeStatus& status) {
                {"log", {{"index", status.log_index.value}, {"term", status.log_term.value}}},
                {"in_sync", status.in_sync},
                {"databases", ToJson(status.databases)},
-               {"replicas", std::move(replicas)}},
+               {"replicas", std::move(replicas)},
+               {"nodes", std::move(nodes)}},
               2);
 }
 
@@ -125,7 +161,50 @@ std::string StatusText(const NodeStatus& status) {
                       Bytes(status.log_size_bytes));
   if (!status.last_error.empty()) text += fmt::format("error     {}\n", status.last_error);
   text += "\n" + DatabasesText(status.databases);
-  if (!status.replicas.empty()) text += "\n" + ReplicasText(status.replicas);
+  if (!status.nodes.empty()) text += "\n" + NodesText(status);
+  // Those of which the lease service does not know; with a static lease all.
+  std::vector<ReplicaInfo> others;
+  for (const ReplicaInfo& replica : status.replicas) {
+    const auto is_it = [&](const NodeInfo& node) { return node.node == replica.node; };
+    if (std::none_of(status.nodes.begin(), status.nodes.end(), is_it)) others.push_back(replica);
+  }
+  if (!others.empty()) text += "\n" + ReplicasText(others);
+  return text;
+}
+
+std::string PrimaryText(const PrimaryInfo& primary) {
+  if (primary.node.empty()) {
+    return "the handoff is done; this node does not know its primary yet, 'echofs status' will\n";
+  }
+  return fmt::format("{} is the primary now, term {}\n", primary.node, primary.term.value);
+}
+
+// As far as this node can know it.
+std::string ForceWarning(const NodeStatus& status) {
+  if (status.role == "primary") return "";
+  if (!status.primary.empty()) {
+    return fmt::format("{} is the primary and is asked to hand off, by which nothing is lost\n",
+                       status.primary);
+  }
+  const LogPosition own{status.log_term, status.log_index};
+  const auto in_sync = [&status](const std::string& node) {
+    return std::find(status.in_sync.begin(), status.in_sync.end(), node) != status.in_sync.end();
+  };
+  std::string text = fmt::format(
+      "this node's log ends at entry {} of term {}; what other nodes have beyond that "
+      "will not be in the cluster's history any more, and becomes orphans on them\n",
+      own.index.value, own.term.value);
+  for (const NodeInfo& node : status.nodes) {
+    const LogPosition its{node.log_term, node.log_index};
+    if (node.node == status.node || its <= own) continue;
+    text += fmt::format("{} has more: its log ends at entry {} of term {}\n", node.node,
+                        its.index.value, its.term.value);
+  }
+  if (!status.in_sync.empty() && !in_sync(status.node)) {
+    text +=
+        fmt::format("{} is not in sync (in sync: {}): commits that were acknowledged may be lost\n",
+                    status.node, fmt::join(status.in_sync, ", "));
+  }
   return text;
 }
 

@@ -49,7 +49,7 @@ grpc:        { listen: 0.0.0.0:20202, advertise: "${HOSTNAME}:20202", tls: { cer
 http:        { listen: 127.0.0.1:20203 }        # /metrics /health /info /events
 lease:       { type: static, candidate: false, ttl: 20s, endpoints: [ ], key: k, primary: "b:1" }
 replication: { min-sync-replicas: 0, sync: fsync, ack-timeout: 500ms, reader-timeout: 1m }
-exec:        [ ]
+exec:        [ { cmd: "migrate --db '${DATA}/a b'", if-candidate: true }, { cmd: app } ]
 log:         { level: debug, format: json }
 )",
                                                     "echofs.yml", kEnvironment);
@@ -69,6 +69,12 @@ log:         { level: debug, format: json }
   CHECK(config->lease.primary == "b:1");
   CHECK(config->replication.ack_timeout == absl::Milliseconds(500));
   CHECK(config->replication.reader_timeout == absl::Minutes(1));
+  REQUIRE(config->exec.size() == 2);
+  CHECK(config->exec[0].text == "migrate --db '/data/a b'");
+  CHECK(config->exec[0].words == std::vector<std::string>{"migrate", "--db", "/data/a b"});
+  CHECK(config->exec[0].if_candidate);
+  CHECK(config->exec[1].words == std::vector<std::string>{"app"});
+  CHECK_FALSE(config->exec[1].if_candidate);
   CHECK(config->log.level == "debug");
   CHECK(config->log.format == LogFormat::kJson);
   CHECK_FALSE(config->IsPrimary());
@@ -123,12 +129,44 @@ TEST_CASE("config: wrong values are errors that say what was expected") {
   CHECK_THAT(ParseError("node: { id: \"a b\" }"), HasText("without spaces"));
 }
 
+TEST_CASE("config: mistakes in exec are errors that name the line of the entry") {
+  CHECK_THAT(ParseError("exec: app"), HasText("echofs.yml:1: exec: expected a list, such as"));
+  CHECK_THAT(ParseError("exec: { cmd: app }"), HasText("exec: expected a list"));
+  CHECK_THAT(ParseError("exec:\n  - cmd: a\n  - app\n"),
+             HasText("echofs.yml:3: exec: expected mappings with the keys cmd and if-candidate"));
+  CHECK_THAT(ParseError("exec:\n  - cmd: a\n  - cmd: b\n    if-candidat: true\n"),
+             HasText("echofs.yml:4: exec: unknown key if-candidat; the keys of an entry are"));
+  CHECK_THAT(ParseError("exec:\n  - cmd: a\n  - if-candidate: true\n"),
+             HasText("echofs.yml:3: exec: an entry has no cmd"));
+  CHECK_THAT(ParseError("exec: [ { cmd: } ]"), HasText("an entry has no cmd"));
+  CHECK_THAT(ParseError("exec: [ { cmd: \"\" } ]"), HasText("there is no command"));
+  CHECK_THAT(ParseError("exec: [ { cmd: a, cmd: b } ]"), HasText("exec: cmd is set twice"));
+  CHECK_THAT(ParseError("exec: [ { cmd: [ a, b ] } ]"), HasText("cmd: expected a single value"));
+  CHECK_THAT(ParseError("exec: [ { cmd: a, if-candidate: yes } ]"),
+             HasText("exec: if-candidate: 'yes' is not true or false"));
+  CHECK_THAT(ParseError("exec:\n- cmd: \"a | b\"\n"),
+             HasText("echofs.yml:2: exec: cmd: 'a | b': commands are run without a shell"));
+  CHECK_THAT(ParseError("exec: [ { cmd: \"a 'b\" } ]"), HasText("a ' is not closed"));
+  CHECK_THAT(ParseError("exec: [ { cmd: \"${NONE}\" } ]"),
+             HasText("the environment variable NONE is not set"));
+}
+
+TEST_CASE("config: exec may be empty, and a variable may hold a command with its arguments") {
+  for (const char* text : {"exec:", "exec: [ ]"}) {
+    CHECK(ParseConfig(text, "echofs.yml", kEnvironment)->exec.empty());
+  }
+  const absl::StatusOr<Config> config = ParseConfig("exec: [ { cmd: \"${APP}\" } ]", "echofs.yml",
+                                                    Variables({{"APP", "app --name 'x y'"}}));
+  REQUIRE(config.ok());
+  CHECK(config->exec[0].words == std::vector<std::string>{"app", "--name", "x y"});
+}
+
 TEST_CASE("config: what this version does not implement is refused, never ignored") {
   for (const char* text :
        {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }",
         "http: { listen: \"0.0.0.0:80\" }", "lease: { type: service }", "lease: { type: etcd }",
         "lease: { endpoints: [ \"a:1\" ] }", "replication: { min-sync-replicas: 1 }",
-        "replication: { sync: always }", "exec: [ { cmd: a } ]"}) {
+        "replication: { sync: always }"}) {
     INFO(text);
     CHECK_THAT(ParseError(text), HasText("not supported in this version"));
   }
