@@ -31,6 +31,7 @@ ChangeLogImpl::ChangeLogImpl(std::string directory, const ChangeLogOptions& opti
       slots_(std::move(recovered.slots)),
       file_(std::move(recovered.file)),
       catalog_(std::move(recovered.catalog)),
+      terms_(std::move(recovered.terms)),
       last_(recovered.last),
       last_term_(recovered.last_term),
       synced_(recovered.last),
@@ -102,6 +103,7 @@ absl::Status ChangeLogImpl::CutTail() {
 absl::Status ChangeLogImpl::Roll() {
   SegmentHeader header;
   LogCatalog catalog;
+  TermHistory terms;
   {
     absl::MutexLock lock(&mu_);
     header.base = last_;
@@ -110,13 +112,14 @@ absl::Status ChangeLogImpl::Roll() {
     header.previous_size = slots_.back().end;
     header.created_ms = NowMs();
     catalog = catalog_;
+    terms = terms_;
   }
   ECHOFS_RETURN_IF_ERROR(Sync(header.base));
   const std::string temporary = PathOf(kNewSegmentName);
   const std::string path = directory_ + "/" + SegmentFileName(header.base);
   std::uint64_t data_start = 0;
   absl::StatusOr<std::unique_ptr<File>> file =
-      WriteSegmentFile(options_.storage, temporary, header, catalog, &data_start);
+      WriteSegmentFile(options_.storage, temporary, header, catalog, terms, &data_start);
   if (!file.ok()) {
     // Gives its space back; a leftover does no harm.
     (void)options_.storage->Remove(temporary);
@@ -146,6 +149,7 @@ void ChangeLogImpl::Publish(const LogEntry& entry) {
   slot.segment->AddPoint(entry.index, slot.end);
   slot.end += entry.RecordSize();
   catalog_.Apply(entry);
+  terms_.Add(entry.index, entry.term);
   last_ = entry.index;
   last_term_ = entry.term;
   committed_.SignalAll();
@@ -272,6 +276,11 @@ std::vector<DatabasePosition> ChangeLogImpl::Positions() const {
 LogState ChangeLogImpl::State() const {
   absl::ReaderMutexLock lock(&mu_);
   return {last_, last_term_, catalog_.Positions()};
+}
+
+TermHistory ChangeLogImpl::Terms() const {
+  absl::ReaderMutexLock lock(&mu_);
+  return terms_;
 }
 
 std::unique_ptr<LogReader> ChangeLogImpl::Read(LogIndex from) const {

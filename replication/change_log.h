@@ -3,7 +3,9 @@
 //
 // A segment `log/%016x.seg`, named by the index of its first entry, starts with a catalog: the
 // position of every database before that entry. So a node knows where each database stands from the
-// last segment alone, and older segments may go at any time. docs/formats.md has the layout.
+// last segment alone, and older segments may go at any time. It also holds the terms of the history
+// before it (log_match.h), so that they follow every truncation and reset by themselves.
+// docs/formats.md has the layout.
 //
 // Torn tails: a record is written payload first, header last. At Open, what follows the last whole
 // record is cut when nothing that was synced lies behind it; otherwise Open fails with DataLoss
@@ -35,6 +37,7 @@
 #include "replication/bytes.h"
 #include "replication/ids.h"
 #include "replication/log_entry.h"
+#include "replication/log_match.h"
 #include "replication/storage.h"
 
 namespace echofs {
@@ -127,9 +130,15 @@ class ChangeLog {
   virtual absl::Status Sync(LogIndex index) = 0;
 
   // Drops everything and starts anew after `base`: the next entry is base + 1, and the databases
-  // stand as in `catalog`. For a node that received a first copy. Durable when it returns.
+  // stand as in `catalog`. `terms` are those of the history that it continues; what they say after
+  // the base is left away, and they are not believed when they do not fit it. For a node that
+  // received a first copy. Durable when it returns.
   virtual absl::Status Reset(LogIndex base, Term base_term,
-                             const std::vector<DatabasePosition>& catalog) = 0;
+                             const std::vector<DatabasePosition>& catalog,
+                             const TermHistory& terms) = 0;
+  absl::Status Reset(LogIndex base, Term base_term, const std::vector<DatabasePosition>& catalog) {
+    return Reset(base, base_term, catalog, TermHistory());
+  }
   // Removes all entries after `index`, durably; OutOfRange when that is before the first entry's
   // base or beyond the end. For a node whose tail is not the cluster's history.
   virtual absl::Status TruncateAfter(LogIndex index) = 0;
@@ -152,6 +161,8 @@ class ChangeLog {
   virtual std::vector<DatabasePosition> Positions() const = 0;
   // Last index, last term and all positions of one and the same moment.
   virtual LogState State() const = 0;
+  // The terms of the history that this log ends, also of entries that retention has removed.
+  virtual TermHistory Terms() const = 0;
 
   // A reader whose first Next returns the entry at `from`.
   virtual std::unique_ptr<LogReader> Read(LogIndex from) const = 0;

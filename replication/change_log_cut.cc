@@ -9,6 +9,16 @@
 #include "replication/status_macros.h"
 
 namespace echofs {
+namespace {
+
+// What `terms` say up to the base, if they can be those of a log with this base.
+TermHistory TermsBefore(const SegmentHeader& header, TermHistory terms) {
+  terms.CutAfter(header.base);
+  const bool fits = !terms.starts().empty() && terms.starts().back().term == header.base_term;
+  return fits ? terms : TermHistory::FromBase(header.base, header.base_term);
+}
+
+}  // namespace
 
 absl::Status ChangeLogImpl::TruncateAfter(LogIndex index) {
   Hold cut(this, &cut_held_);
@@ -45,8 +55,8 @@ absl::Status ChangeLogImpl::TruncateLocked(LogIndex index) {
   read_only.read_only = true;
   ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> file, options_.storage->Open(path, read_only));
   ECHOFS_ASSIGN_OR_RETURN(SegmentStart start, ReadSegmentStart(*file, path));
-  ScanState state{std::move(start.catalog), start.header.base, start.header.base_term,
-                  start.data_start};
+  ScanState state{std::move(start.catalog), std::move(start.terms), start.header.base,
+                  start.header.base_term, start.data_start};
   BufferedFile buffered(std::move(file), path);
   slot.segment = slot.segment->CutAfter(index);
   ECHOFS_RETURN_IF_ERROR(ScanRecords(buffered, slot.end, index, false, slot.segment.get(), &state));
@@ -58,6 +68,7 @@ absl::Status ChangeLogImpl::TruncateLocked(LogIndex index) {
 
   slot.end = state.offset;
   next.catalog = std::move(state.catalog);
+  next.terms = std::move(state.terms);
   next.last = index;
   next.last_term = state.last_term;
   next.truncation = {index, false};
@@ -84,7 +95,8 @@ absl::Status ChangeLogImpl::CutFile(File* file, const std::string& path, std::ui
 }
 
 absl::Status ChangeLogImpl::Reset(LogIndex base, Term base_term,
-                                  const std::vector<DatabasePosition>& catalog) {
+                                  const std::vector<DatabasePosition>& catalog,
+                                  const TermHistory& terms) {
   ECHOFS_ASSIGN_OR_RETURN(LogCatalog databases, LogCatalog::FromPositions(catalog));
   SegmentHeader header;
   header.base = base;
@@ -93,10 +105,11 @@ absl::Status ChangeLogImpl::Reset(LogIndex base, Term base_term,
   Hold cut(this, &cut_held_);
   Hold write(this, &write_held_);
   Hold sync(this, &sync_held_);
-  return ResetLocked(header, std::move(databases));
+  return ResetLocked(header, std::move(databases), TermsBefore(header, terms));
 }
 
-absl::Status ChangeLogImpl::ResetLocked(const SegmentHeader& header, LogCatalog catalog) {
+absl::Status ChangeLogImpl::ResetLocked(const SegmentHeader& header, LogCatalog catalog,
+                                        TermHistory terms) {
   {
     absl::MutexLock lock(&mu_);
     ECHOFS_RETURN_IF_ERROR(broken_);
@@ -106,7 +119,7 @@ absl::Status ChangeLogImpl::ResetLocked(const SegmentHeader& header, LogCatalog 
   const std::string reset = PathOf(kResetSegmentName);
   std::uint64_t data_start = 0;
   absl::StatusOr<std::unique_ptr<File>> file =
-      WriteSegmentFile(storage, temporary, header, catalog, &data_start);
+      WriteSegmentFile(storage, temporary, header, catalog, terms, &data_start);
   if (!file.ok()) {
     (void)storage->Remove(temporary);
     return file.status();
@@ -122,6 +135,7 @@ absl::Status ChangeLogImpl::ResetLocked(const SegmentHeader& header, LogCatalog 
                         data_start});
   next.file = *std::move(file);
   next.catalog = std::move(catalog);
+  next.terms = std::move(terms);
   next.last = header.base;
   next.last_term = header.base_term;
   next.truncation = {header.base, true};
@@ -139,6 +153,7 @@ void ChangeLogImpl::Adopt(CutState state) {
   slots_ = std::move(state.slots);
   file_ = std::move(state.file);
   catalog_ = std::move(state.catalog);
+  terms_ = std::move(state.terms);
   last_ = state.last;
   last_term_ = state.last_term;
   synced_ = std::min(synced_, last_);

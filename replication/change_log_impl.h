@@ -50,6 +50,7 @@ struct RecoveredLog {
   std::vector<SegmentSlot> slots;
   std::shared_ptr<File> file;  // of the last slot
   LogCatalog catalog;
+  TermHistory terms;
   LogIndex last;
   Term last_term;
   std::unique_ptr<SyncWatermark> watermark;
@@ -81,8 +82,9 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
   absl::StatusOr<std::unique_ptr<EntryWriter>> Begin(const LogEntry& entry) override;
   absl::Status CheckRoom(std::uint64_t bytes) const override;
   absl::Status Sync(LogIndex index) override;
-  absl::Status Reset(LogIndex base, Term base_term,
-                     const std::vector<DatabasePosition>& catalog) override;
+  absl::Status Reset(LogIndex base, Term base_term, const std::vector<DatabasePosition>& catalog,
+                     const TermHistory& terms) override;
+  using ChangeLog::Reset;
   absl::Status TruncateAfter(LogIndex index) override;
   absl::Status Retain(LogIndex needed) override;
 
@@ -95,6 +97,7 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
   absl::StatusOr<DatabasePosition> Position(const std::string& database) const override;
   std::vector<DatabasePosition> Positions() const override;
   LogState State() const override;
+  TermHistory Terms() const override;
   std::unique_ptr<LogReader> Read(LogIndex from) const override;
   LogIndex WaitForIndex(LogIndex index, absl::Time deadline) const override;
 
@@ -130,6 +133,7 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
     std::vector<SegmentSlot> slots;
     std::shared_ptr<File> file;
     LogCatalog catalog;
+    TermHistory terms;
     LogIndex last;
     Term last_term;
     Truncation truncation;
@@ -154,7 +158,7 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
   // begins at `rewrite_from`, 0 when there is nothing.
   absl::Status CutFile(File* file, const std::string& path, std::uint64_t rewrite_from,
                        std::uint64_t end);
-  absl::Status ResetLocked(const SegmentHeader& header, LogCatalog catalog)
+  absl::Status ResetLocked(const SegmentHeader& header, LogCatalog catalog, TermHistory terms)
       ABSL_LOCKS_EXCLUDED(mu_);
   void Adopt(CutState state) ABSL_LOCKS_EXCLUDED(mu_);
   void AdoptSynced() ABSL_LOCKS_EXCLUDED(mu_);
@@ -180,6 +184,7 @@ class ChangeLogImpl final : public ChangeLog, public ReadableLog {
   std::vector<SegmentSlot> slots_ ABSL_GUARDED_BY(mu_);  // never empty; the last one is appended to
   std::shared_ptr<File> file_ ABSL_GUARDED_BY(mu_);      // of the last slot
   LogCatalog catalog_ ABSL_GUARDED_BY(mu_);
+  TermHistory terms_ ABSL_GUARDED_BY(mu_);
   LogIndex last_ ABSL_GUARDED_BY(mu_);
   Term last_term_ ABSL_GUARDED_BY(mu_);
   std::vector<Truncation> truncations_ ABSL_GUARDED_BY(mu_);

@@ -44,7 +44,8 @@ absl::Status MakeFirstSegment(const std::string& directory, const ChangeLogOptio
   header.created_ms = absl::ToUnixMillis(options.now());
   std::uint64_t data_start = 0;
   ECHOFS_RETURN_IF_ERROR(
-      WriteSegmentFile(storage, temporary, header, LogCatalog(), &data_start).status());
+      WriteSegmentFile(storage, temporary, header, LogCatalog(), TermHistory(), &data_start)
+          .status());
   ECHOFS_RETURN_IF_ERROR(storage->Rename(temporary, directory + "/" + SegmentFileName({})));
   const std::string parent = std::filesystem::path(directory).parent_path().string();
   return storage->SyncDirectory(parent.empty() ? "." : parent);
@@ -130,8 +131,8 @@ absl::Status RecoverLastSegment(Storage* storage, SegmentStart start, RecoveredL
   ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> file, storage->Open(path, read_only));
   ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, file->Size());
   BufferedFile buffered(std::move(file), path);
-  ScanState state{std::move(start.catalog), start.header.base, start.header.base_term,
-                  start.data_start};
+  ScanState state{std::move(start.catalog), std::move(start.terms), start.header.base,
+                  start.header.base_term, start.data_start};
 
   // Up to the watermark all must be there.
   const LogIndex synced = log->watermark->value();
@@ -154,6 +155,7 @@ absl::Status RecoverLastSegment(Storage* storage, SegmentStart start, RecoveredL
   }
   slot.end = state.offset;
   log->catalog = std::move(state.catalog);
+  log->terms = std::move(state.terms);
   log->last = state.last;
   log->last_term = state.last_term;
   (void)log->watermark->Write(state.last);

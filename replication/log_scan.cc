@@ -106,6 +106,7 @@ absl::Status ScanRecords(BufferedFile& file, std::uint64_t limit, LogIndex until
     if (!follows.ok()) return DamagedRecord(file.path(), state->offset, MessageOf(follows));
     if (verify_payloads) ECHOFS_RETURN_IF_ERROR(VerifyPayload(file, entry, state->offset));
     state->catalog.Apply(entry);
+    state->terms.Add(entry.index, entry.term);
     state->last = entry.index;
     state->last_term = entry.term;
     segment->AddPoint(entry.index, state->offset);

@@ -50,6 +50,7 @@ absl::Status DamagedRecord(const std::string& path, std::uint64_t offset, std::s
 // A place between two records, and what the log is up to it.
 struct ScanState {
   LogCatalog catalog;
+  TermHistory terms;
   LogIndex last;
   Term last_term;
   std::uint64_t offset = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "replication/status_macros.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr char kMagic[8] = {'E', 'C', 'H', 'O', 'L', 'O', 'G', '1'};
 constexpr std::size_t kFixedSize = 64;
+constexpr std::size_t kTermSize = 16;  // bytes of one term
 constexpr std::size_t kChecksumSize = 8;
 constexpr std::string_view kSuffix = ".seg";
 constexpr std::size_t kNameDigits = 16;
@@ -24,12 +26,14 @@ absl::Status Damaged(const std::string& path, std::string_view what) {
   return absl::DataLossError(fmt::format("log segment {}: {}", path, what));
 }
 
-std::string EncodeStart(const SegmentHeader& header, const LogCatalog& catalog) {
+std::string EncodeStart(const SegmentHeader& header, const LogCatalog& catalog,
+                        const TermHistory& terms) {
   const std::string databases = catalog.Encode();
   std::string out(kFixedSize, '\0');
   auto* p = reinterpret_cast<std::uint8_t*>(out.data());
   std::memcpy(p, kMagic, sizeof(kMagic));
   StoreBe32(p + 8, kSegmentFormatVersion);
+  StoreBe32(p + 12, static_cast<std::uint32_t>(terms.starts().size()));
   StoreBe64(p + 16, header.base.value);
   StoreBe64(p + 24, header.base_term.value);
   StoreBe64(p + 32, header.previous_base);
@@ -37,6 +41,12 @@ std::string EncodeStart(const SegmentHeader& header, const LogCatalog& catalog) 
   StoreBe64(p + 48, static_cast<std::uint64_t>(header.created_ms));
   StoreBe64(p + 56, databases.size());
   out += databases;
+  for (const TermStart& start : terms.starts()) {
+    std::uint8_t bytes[kTermSize];
+    StoreBe64(bytes, start.term.value);
+    StoreBe64(bytes + 8, start.first.value);
+    out.append(reinterpret_cast<const char*>(bytes), kTermSize);
+  }
   std::uint8_t checksum[kChecksumSize];
   StoreBe64(checksum, XXH3_64bits(out.data(), out.size()));
   out.append(reinterpret_cast<const char*>(checksum), kChecksumSize);
@@ -51,6 +61,15 @@ SegmentHeader LoadHeader(const std::uint8_t* p) {
   header.previous_size = LoadBe64(p + 40);
   header.created_ms = static_cast<std::int64_t>(LoadBe64(p + 48));
   return header;
+}
+
+// `bytes` are the terms of a segment of version 2.
+std::optional<TermHistory> LoadTerms(ByteView bytes) {
+  std::vector<TermStart> starts;
+  for (; !bytes.empty(); bytes = bytes.subspan(kTermSize)) {
+    starts.push_back({{LoadBe64(bytes.data())}, {LoadBe64(bytes.data() + 8)}});
+  }
+  return TermHistory::FromStarts(std::move(starts));
 }
 
 }  // namespace
@@ -73,8 +92,9 @@ bool ParseSegmentFileName(std::string_view name, LogIndex* base) {
 absl::StatusOr<std::unique_ptr<File>> WriteSegmentFile(Storage* storage, const std::string& path,
                                                        const SegmentHeader& header,
                                                        const LogCatalog& catalog,
+                                                       const TermHistory& terms,
                                                        std::uint64_t* data_start) {
-  const std::string start = EncodeStart(header, catalog);
+  const std::string start = EncodeStart(header, catalog, terms);
   OpenOptions options;
   options.create = true;
   options.truncate = true;
@@ -93,7 +113,7 @@ absl::StatusOr<SegmentStart> ReadSegmentStart(const File& file, const std::strin
     return Damaged(path, "offset 0: not the start of a segment");
   }
   const std::uint32_t version = LoadBe32(fixed + 8);
-  if (version != kSegmentFormatVersion) {
+  if (version < kSegmentFormatVersionMin || version > kSegmentFormatVersion) {
     return absl::FailedPreconditionError(fmt::format(
         "log segment {} has format version {}, this echofs knows {}: use the version of "
         "echofs that wrote it",
@@ -101,15 +121,20 @@ absl::StatusOr<SegmentStart> ReadSegmentStart(const File& file, const std::strin
   }
   ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t file_size, file.Size());
   const std::uint64_t catalog_size = LoadBe64(fixed + 56);
-  if (file_size < kFixedSize + kChecksumSize ||
-      catalog_size > file_size - kFixedSize - kChecksumSize) {
+  const std::uint32_t term_count = LoadBe32(fixed + 12);
+  if (term_count > (version == 1 ? 0 : kTermHistoryMax)) {
+    return Damaged(path, "offset 12: too many terms");
+  }
+  const std::uint64_t terms_size = std::uint64_t{term_count} * kTermSize;
+  if (file_size < kFixedSize + terms_size + kChecksumSize ||
+      catalog_size > file_size - kFixedSize - terms_size - kChecksumSize) {
     return Damaged(path, "offset 56: the catalog is longer than the file");
   }
-  std::string bytes(kFixedSize + catalog_size + kChecksumSize, '\0');
+  std::string bytes(kFixedSize + catalog_size + terms_size + kChecksumSize, '\0');
   ECHOFS_ASSIGN_OR_RETURN(
       const std::size_t got,
       file.ReadAt(0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}));
-  const std::size_t hashed = kFixedSize + catalog_size;
+  const std::size_t hashed = kFixedSize + catalog_size + terms_size;
   if (got < bytes.size() ||
       XXH3_64bits(bytes.data(), hashed) != LoadBe64(AsBytes(bytes).data() + hashed)) {
     return Damaged(path, fmt::format("offset {}: wrong checksum of the segment header", hashed));
@@ -125,6 +150,16 @@ absl::StatusOr<SegmentStart> ReadSegmentStart(const File& file, const std::strin
                                                       catalog.status().message().size())));
   }
   start.catalog = *std::move(catalog);
+  start.terms = TermHistory::FromBase(start.header.base, start.header.base_term);
+  if (term_count != 0) {
+    std::optional<TermHistory> terms =
+        LoadTerms(AsBytes(bytes).subspan(kFixedSize + catalog_size, terms_size));
+    if (!terms || terms->starts().back().term != start.header.base_term ||
+        terms->starts().back().first > start.header.base) {
+      return Damaged(path, fmt::format("offset {}: impossible terms", kFixedSize + catalog_size));
+    }
+    start.terms = *std::move(terms);
+  }
   return start;
 }
 

@@ -3,8 +3,8 @@
 // Layout, integers big-endian:
 //
 //     0  magic "ECHOLOG1"
-//     8  format version u32 = 1
-//    12  0 u32
+//     8  format version u32 = 2
+//    12  number of known terms before the first record u32, at most 1000; 0 in version 1
 //    16  base index u64: the entry before the first one
 //    24  base term u64: the term of that entry
 //    32  base index of the segment before this one u64; all ones when there was none
@@ -12,8 +12,11 @@
 //    48  time of creation, ms since 1970 i64
 //    56  catalog size u64
 //    64  catalog (log_catalog.h): the databases after the base entry
+//    ..  terms (log_match.h), ascending: term u64, index of its first entry u64, each
 //    ..  XXH3_64 of everything before
 //    ..  records (log_entry.h), one after the other
+//
+// Of a segment of version 1 only the base term is known: its history of terms begins there.
 //
 // The link to the segment before shows a missing, foreign or shortened one without reading it.
 #pragma once
@@ -29,11 +32,13 @@
 #include "absl/synchronization/mutex.h"
 #include "replication/ids.h"
 #include "replication/log_catalog.h"
+#include "replication/log_match.h"
 #include "replication/storage.h"
 
 namespace echofs {
 
-inline constexpr std::uint32_t kSegmentFormatVersion = 1;
+inline constexpr std::uint32_t kSegmentFormatVersion = 2;
+inline constexpr std::uint32_t kSegmentFormatVersionMin = 1;  // that can be read
 inline constexpr std::uint64_t kNoPreviousSegment = ~std::uint64_t{0};
 
 struct SegmentHeader {
@@ -53,11 +58,13 @@ bool ParseSegmentFileName(std::string_view name, LogIndex* base);
 absl::StatusOr<std::unique_ptr<File>> WriteSegmentFile(Storage* storage, const std::string& path,
                                                        const SegmentHeader& header,
                                                        const LogCatalog& catalog,
+                                                       const TermHistory& terms,
                                                        std::uint64_t* data_start);
 
 struct SegmentStart {
   SegmentHeader header;
   LogCatalog catalog;
+  TermHistory terms;  // up to the base
   std::uint64_t data_start = 0;
 };
 // Reads and checks what is before the records. DataLoss names `path`; FailedPrecondition when a

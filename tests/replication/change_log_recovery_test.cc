@@ -160,7 +160,7 @@ TEST_CASE("a segment of a newer format is refused with a clear message") {
   Damage(SegmentPath(dir, 1), 11);
   const auto log = ChangeLog::Open(dir / "log", {});
   CHECK(log.status().code() == absl::StatusCode::kFailedPrecondition);
-  CheckSays(log.status(), "format version 65");
+  CheckSays(log.status(), "format version 66");
 }
 
 }  // namespace echofs
