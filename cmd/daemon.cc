@@ -43,7 +43,6 @@ class Daemon {
  private:
   absl::Status OpenData();
   absl::Status StartMount();
-  absl::Status StartNode();
   fs::ControlSource ControlSourceOfNode();
 
   const DaemonContext& context_;
@@ -111,11 +110,6 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   return source;
 }
 
-absl::Status Daemon::StartNode() {
-  ECHOFS_RETURN_IF_ERROR(node_->Start());
-  databases_->SetTerm(node_->term());
-  return absl::OkStatus();
-}
 
 absl::Status Daemon::StartMount() {
   file_system_ = std::make_unique<fs::FileSystem>(directory_->files(), databases_.get(),
@@ -146,9 +140,9 @@ absl::Status Daemon::Start() {
   options.lease_primary = config_.lease.primary;
   options.version = Version();
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
-  if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(StartNode());
+  if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());
-  if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(StartNode());
+  if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
   ECHOFS_ASSIGN_OR_RETURN(admin_,
                           AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));

@@ -283,7 +283,7 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
       return absl::OkStatus();
     }
     case FileRole::kMain: {
-      if (fenced_) return RefuseFenced();
+      if (Fenced()) return RefuseFenced();
       ECHOFS_RETURN_IF_ERROR(DrainLocked());
       absl::MutexLock logged(&logged_);
       if (is_database_ && !NeverCommitted()) {
@@ -324,8 +324,10 @@ void DatabaseCapture::Unfence() {
 }
 
 absl::Status DatabaseCapture::RefuseFenced() const {
-  return absl::InternalError(fmt::format(
-      "{}: this node is about to stop being the primary; nothing is committed here", name_));
+  const std::string_view why = fenced_ ? "this node is about to stop being the primary"
+                                       : "this node cannot prove that it is the primary still, its "
+                                         "lease ran out";
+  return absl::InternalError(fmt::format("{}: {}; nothing is committed here", name_, why));
 }
 
 bool DatabaseCapture::is_database() {

@@ -68,6 +68,8 @@ inline constexpr std::size_t kPendingCommitsMax = 4096;
 struct CaptureContext {
   ChangeLog* log = nullptr;
   std::function<Term()> term;
+  // This node may commit now (design R2). Asked at each commit, so it must be quick. Empty: always.
+  std::function<bool()> may_commit;
   // Called when LogPending has work; any thread, no lock of the caller's but the capture's own is held.
   std::function<void()> wake;
 };
@@ -175,7 +177,11 @@ class DatabaseCapture {
   absl::Status EndTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status TakeJournalLocked(const JournalContent& content)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
-  absl::Status RefuseFenced() const;
+  // Nothing may be committed, for the role changes or the lease has run out.
+  bool Fenced() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_) {
+    return fenced_ || (!repairing_ && context_.may_commit && !context_.may_commit());
+  }
+  absl::Status RefuseFenced() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   // Whether the open transaction differs from what the log says.
   absl::StatusOr<bool> DirtyPagesDiffer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   void ForgetTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
@@ -200,6 +206,8 @@ class DatabaseCapture {
   bool wal_mode_ ABSL_GUARDED_BY(files_) = false;
   bool refusal_logged_ ABSL_GUARDED_BY(files_) = false;
   bool fenced_ ABSL_GUARDED_BY(files_) = false;
+  // This node itself ends what an application left: that needs no lease.
+  bool repairing_ ABSL_GUARDED_BY(files_) = false;
 
   // The open transaction of a rollback journal.
   bool journal_valid_ ABSL_GUARDED_BY(files_) = false;

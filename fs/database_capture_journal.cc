@@ -105,7 +105,7 @@ absl::Status DatabaseCapture::EndTransaction() {
     // The creation was rolled back.
     if (absl::IsFailedPrecondition(header.status())) return absl::OkStatus();
     if (!header.ok()) return header.status();
-    if (fenced_) return RefuseFenced();
+    if (Fenced()) return RefuseFenced();
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   } else {
     if (!header.ok()) {
@@ -115,15 +115,16 @@ absl::Status DatabaseCapture::EndTransaction() {
     const bool size_changed =
         header->page_count != position_.page_count || header->page_size != position_.page_size;
     if (dirty_.empty() && !size_changed) return absl::OkStatus();
-    if (fenced_) {
+    if (Fenced()) {
       ECHOFS_ASSIGN_OR_RETURN(const bool differ, DirtyPagesDiffer());
       return differ || size_changed ? RefuseFenced() : absl::OkStatus();
     }
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   }
   wal_mode_ = header->wal_mode;
-  if (application_syncs_) return context_.log->Sync(position_.index);
-  return absl::OkStatus();
+  if (application_syncs_) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
+  // The process may have been stopped since it was asked (R2): the transaction is in doubt then.
+  return Fenced() ? RefuseFenced() : absl::OkStatus();
 }
 
 // Appends what differs between the main file and the position. The candidates are the dirty pages and those
@@ -185,6 +186,7 @@ absl::Status DatabaseCapture::EndHotJournal(const std::function<absl::StatusOr<b
   if (!journal_valid_) return absl::OkStatus();
   ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal_));
   ECHOFS_ASSIGN_OR_RETURN(const bool counts, recover());
+  repairing_ = true;
   absl::Status ended;
   if (counts && content) {
     ended = TakeJournalLocked(*content);
@@ -193,6 +195,7 @@ absl::Status DatabaseCapture::EndHotJournal(const std::function<absl::StatusOr<b
     application_syncs_ = true;
     ended = EndTransaction();
   }
+  repairing_ = false;
   if (!ended.ok() && !fenced_) return ended;
   ForgetTransaction();
   journal_.reset();
@@ -203,7 +206,10 @@ absl::Status DatabaseCapture::EndHotJournal(const std::function<absl::StatusOr<b
 
 absl::Status DatabaseCapture::TakeJournal(const JournalContent& content) {
   absl::MutexLock files(&files_);
-  return TakeJournalLocked(content);
+  repairing_ = true;
+  absl::Status taken = TakeJournalLocked(content);
+  repairing_ = false;
+  return taken;
 }
 
 absl::Status DatabaseCapture::TakeJournalLocked(const JournalContent& content) {
@@ -248,7 +254,7 @@ absl::Status DatabaseCapture::RecordWhole() {
 absl::Status DatabaseCapture::LastWriterClosed() {
   absl::MutexLock files(&files_);
   ECHOFS_RETURN_IF_ERROR(LookAtJournal());
-  if (!is_database_ || journal_valid_ || fenced_) return absl::OkStatus();
+  if (!is_database_ || journal_valid_ || Fenced()) return absl::OkStatus();
   absl::Status logged = DrainLocked();
   if (logged.ok()) logged = LogNewDatabase();
   if (!logged.ok()) {

@@ -87,7 +87,7 @@ absl::Status DatabaseCapture::DrainLocked() {
 
 absl::Status DatabaseCapture::WriteWal(std::uint64_t offset, ByteView bytes) {
   if (!is_database_) return wal_->WriteAt(offset, bytes);
-  if (fenced_) return RefuseFenced();
+  if (Fenced()) return RefuseFenced();
   absl::Status written = WriteFrames(offset, bytes);
   if (!written.ok()) in_doubt_ = true;
   return written;
@@ -120,8 +120,10 @@ absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) 
   }
   std::vector<WalCommit> commits;
   absl::Status followed = wal_capture_->OnWrite(offset, bytes, &commits);
+  // The process may have been stopped since the lease was looked at (R2): the transaction is in doubt then.
+  const bool too_late = !commits.empty() && Fenced();
   Enqueue(std::move(commits));
-  return followed;
+  return followed.ok() && too_late ? RefuseFenced() : followed;
 }
 
 // All that the WAL holds is in the log and, as SQLite does this only then, in the database file.

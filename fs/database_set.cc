@@ -30,6 +30,7 @@ absl::StatusOr<std::unique_ptr<DatabaseSet>> DatabaseSet::Open(const DatabaseSet
   ECHOFS_RETURN_IF_ERROR(options.was_replica ? set->RecoverReplica() : set->RecoverPrimary());
   ECHOFS_RETURN_IF_ERROR(options.read_only ? set->FinishAsReplica() : set->FinishAsPrimary());
   set->captures_ = !options.read_only;
+  set->recovering_ = false;
   return set;
 }
 
@@ -118,6 +119,9 @@ absl::StatusOr<std::shared_ptr<DatabaseCapture>> DatabaseSet::NewCapture(
   CaptureContext context;
   context.log = options_.log;
   context.term = [this] { return Term{term_.load(std::memory_order_acquire)}; };
+  if (options_.fence != nullptr) {
+    context.may_commit = [this] { return recovering_ || options_.fence->open(); };
+  }
   context.wake = [this, self] {
     if (auto locked = self->lock()) queue_.Add(std::move(locked));
   };

@@ -25,18 +25,20 @@
 #include "fs/recovery.h"
 #include "fs/writer_locks.h"
 #include "replication/apply_target.h"
+#include "replication/commit_fence.h"
 
 namespace echofs::fs {
 
 struct DatabaseSetOptions {
-  Storage* storage = nullptr;       // not owned
-  ChangeLog* log = nullptr;         // not owned
-  std::string root;                 // directory of the backing files
-  std::string positions_file;       // see applied_positions.h
-  std::string temporary_directory;  // on the same file system as `root`
-  bool read_only = false;           // this node is a replica
-  bool was_replica = false;         // it was one when it last ran
-  bool machine_crashed = false;     // the machine went down since, without an orderly stop
+  Storage* storage = nullptr;          // not owned
+  ChangeLog* log = nullptr;            // not owned
+  const CommitFence* fence = nullptr;  // not owned; null: commits need no lease
+  std::string root;                    // directory of the backing files
+  std::string positions_file;          // see applied_positions.h
+  std::string temporary_directory;     // on the same file system as `root`
+  bool read_only = false;              // this node is a replica
+  bool was_replica = false;            // it was one when it last ran
+  bool machine_crashed = false;        // the machine went down since, without an orderly stop
   // How long a mode change waits for readers to leave before their connections are made to fail.
   absl::Duration reader_timeout = absl::InfiniteDuration();
 };
@@ -141,6 +143,7 @@ class DatabaseSet final : public ApplyTarget {
   const DatabaseSetOptions options_;
   ReplicaDatabaseOptions replica_options_;
   std::atomic<bool> read_only_;
+  std::atomic<bool> recovering_{true};  // until Open is done: what is captured was committed before
   // Databases get a capture: on a primary, and while Open recovers the files of a former primary.
   std::atomic<bool> captures_{false};
   std::atomic<bool> writers_stopped_{false};  // new captures are fenced

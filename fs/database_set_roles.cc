@@ -162,7 +162,10 @@ absl::Status DatabaseSet::BecomeReplica(Database& database) {
 }
 
 absl::Status DatabaseSet::BecomePrimary(Term term) {
-  if (!read_only()) return absl::FailedPreconditionError("this node is the primary already");
+  if (!read_only()) {  // it started as one
+    SetTerm(term);
+    return absl::OkStatus();
+  }
   std::vector<std::shared_ptr<Database>> databases;
   for (const DatabasePosition& logged : options_.log->Positions()) {
     if (logged.dropped) continue;

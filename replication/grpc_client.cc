@@ -2,6 +2,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <utility>
 
 #include "echofs/v1/replication.grpc.pb.h"
@@ -84,6 +85,13 @@ class GrpcPrimaryChannel final : public PrimaryChannel {
   std::unique_ptr<FollowCall> Follow() override { return std::make_unique<GrpcFollowCall>(stub_); }
   std::unique_ptr<FetchCall> FetchDatabase(const v1::FetchDatabaseRequest& request) override {
     return std::make_unique<GrpcFetchCall>(stub_, request);
+  }
+  absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) override {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() +
+                         absl::ToChronoSeconds(kHandoffRequestMax));
+    v1::RequestHandoffResponse response;
+    return FromGrpcStatus(stub_->RequestHandoff(&context, request, &response));
   }
 
  private:

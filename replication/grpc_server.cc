@@ -64,6 +64,10 @@ class GrpcReplicationService final : public v1::Replication::Service {
     GrpcFetchStream adapter(context, stream);
     return ToGrpcStatus(service_->FetchDatabase(*request, adapter));
   }
+  grpc::Status RequestHandoff(grpc::ServerContext*, const v1::RequestHandoffRequest* request,
+                              v1::RequestHandoffResponse*) override {
+    return ToGrpcStatus(service_->RequestHandoff(*request));
+  }
 
  private:
   ReplicationService* const service_;

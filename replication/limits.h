@@ -79,6 +79,15 @@ inline constexpr absl::Duration kReplicaSyncInterval = absl::Milliseconds(10);
 inline constexpr absl::Duration kAppliedAckDelay = absl::Milliseconds(10);
 // A longer lease.ttl is a mistake: a cluster would wait so long for a new primary.
 inline constexpr absl::Duration kLeaseTtlMax = absl::Hours(24);
+// For the answer to a RequestHandoff, which waits for the target to catch up.
+inline constexpr absl::Duration kHandoffRequestMax = absl::Seconds(60);
+// A node that has the lease and cannot take over in this time lets others try.
+inline constexpr absl::Duration kTakeOverMax = absl::Seconds(30);
+// An orderly end gives the lease back in this time, or lets it run out.
+inline constexpr absl::Duration kResignMax = absl::Seconds(20);
+inline constexpr absl::Duration kStepDownRetry = absl::Seconds(1);
+// How long a start waits to learn who is primary, before it goes on without knowing.
+inline constexpr absl::Duration kSettledMax = absl::Seconds(10);
 inline constexpr absl::Duration kMaintenanceTick = absl::Seconds(1);
 inline constexpr absl::Duration kMaintenanceInterval = absl::Seconds(30);
 // Growth of the log, in bytes, after which retention runs without waiting for the interval: a

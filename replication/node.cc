@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "echofs/v1/replication.pb.h"
 #include "replication/grpc_client.h"
 #include "replication/grpc_server.h"
 #include "replication/replica.h"
@@ -19,6 +20,13 @@ namespace {
 // A static lease has no end; any will do.
 constexpr absl::Duration kStaticLeaseTtl = absl::Seconds(10);
 
+absl::Status StaticLeaseHasNoFailover() {
+  return absl::FailedPreconditionError(
+      "the lease is static: the configuration alone says who is primary (lease.primary). For "
+      "failover and handoff set "
+      "lease.type to etcd or service on all nodes");
+}
+
 }  // namespace
 
 const char* NodeRoleName(NodeRole role) {
@@ -29,6 +37,8 @@ const char* NodeRoleName(NodeRole role) {
       return "primary";
     case NodeRole::kReplica:
       return "replica";
+    case NodeRole::kCandidate:
+      return "candidate";
   }
   return "";
 }
@@ -36,7 +46,7 @@ const char* NodeRoleName(NodeRole role) {
 // Serves whatever role the node has at the moment.
 class Node::Service final : public ReplicationService {
  public:
-  explicit Service(const Node* node) : node_(node) {}
+  explicit Service(Node* node) : node_(node) {}
 
   absl::Status Follow(FollowServerStream& stream) override {
     const std::shared_ptr<Primary> primary = node_->primary();
@@ -47,6 +57,18 @@ class Node::Service final : public ReplicationService {
     const std::shared_ptr<Primary> primary = node_->primary();
     return primary != nullptr ? primary->FetchDatabase(request, stream) : NotPrimary();
   }
+  absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) override {
+    if (node_->primary() == nullptr) return NotPrimary();
+    const std::string cluster = node_->status().cluster_id;
+    if (request.cluster_id() != cluster) {
+      return absl::FailedPreconditionError(fmt::format(
+          "the request comes from cluster {}, this is cluster {}", request.cluster_id(), cluster));
+    }
+    if (request.target().empty() || request.target().size() > kIdentitySizeMax) {
+      return absl::InvalidArgumentError("the request names no node");
+    }
+    return node_->Handoff(request.target());
+  }
 
  private:
   absl::Status NotPrimary() const {
@@ -56,7 +78,7 @@ class Node::Service final : public ReplicationService {
                     status.primary_address.empty() ? "" : ", that is " + status.primary_address));
   }
 
-  const Node* const node_;
+  Node* const node_;
 };
 
 Node::Node(NodeOptions options, ChangeLog* log, ApplyTarget* target, Storage* storage)
@@ -75,20 +97,44 @@ absl::Status Node::Start() {
   if (!options_.listen.empty()) {
     ECHOFS_ASSIGN_OR_RETURN(server_, GrpcServer::Start(options_.listen, service_.get()));
   }
-  lease_ = std::make_unique<StaticLease>(options_.lease_primary, options_.node_id,
-                                         options_.advertise, log_->last_term());
-  ECHOFS_ASSIGN_OR_RETURN(const LeaseState lease, lease_->Read());
-  const absl::StatusOr<LeaseRecord> acquired =
-      lease_->Acquire(options_.node_id, options_.advertise, lease.record.revision,
-                      {options_.node_id}, kStaticLeaseTtl);
-  if (acquired.ok()) {
-    ECHOFS_RETURN_IF_ERROR(BecomePrimary(*acquired));
-  } else if (absl::IsFailedPrecondition(acquired.status())) {
-    ECHOFS_RETURN_IF_ERROR(BecomeReplica(lease.record.primary_address));
-  } else {
-    return acquired.status();
-  }
+  ECHOFS_RETURN_IF_ERROR(options_.lease == nullptr ? StartWithStaticLease() : StartWithLease());
   maintenance_ = std::thread([this] { MaintenanceLoop(); });
+  return absl::OkStatus();
+}
+
+absl::Status Node::StartWithStaticLease() {
+  StaticLease lease(options_.lease_primary, options_.node_id, options_.advertise,
+                    log_->last_term());
+  ECHOFS_ASSIGN_OR_RETURN(const LeaseState state, lease.Read());
+  const absl::StatusOr<LeaseRecord> acquired =
+      lease.Acquire(options_.node_id, options_.advertise, state.record.revision, {options_.node_id},
+                    kStaticLeaseTtl);
+  if (acquired.ok()) {
+    if (options_.fence != nullptr) options_.fence->OpenUntil(absl::InfiniteFuture());
+    return TakeOver(acquired->term);
+  }
+  if (!absl::IsFailedPrecondition(acquired.status())) return acquired.status();
+  ECHOFS_RETURN_IF_ERROR(StartReplica());
+  Follow({Term{}, "", state.record.primary_address});
+  return absl::OkStatus();
+}
+
+absl::Status Node::StartWithLease() {
+  ECHOFS_RETURN_IF_ERROR(StartReplica());
+  RoleOptions options;
+  options.node_id = options_.node_id;
+  options.address = options_.advertise;
+  options.candidate = options_.candidate;
+  options.ttl = options_.lease_ttl;
+  options.min_sync_replicas = options_.min_sync_replicas;
+  options.ack_timeout = options_.ack_timeout;
+  driver_ = std::make_unique<RoleDriver>(options, options_.lease, options_.fence,
+                                         static_cast<RoleEnvironment*>(this),
+                                         static_cast<RoleHost*>(this));
+  driver_->Start();
+  if (!driver_->WaitSettled(absl::Now() + kSettledMax)) {
+    spdlog::warn("{}: nobody is primary yet, going on without", options_.node_id);
+  }
   return absl::OkStatus();
 }
 
@@ -98,6 +144,7 @@ absl::Status Node::CheckOptions() const {
     return absl::InvalidArgumentError(
         fmt::format("node.id and grpc.advertise may have at most {} bytes", kIdentitySizeMax));
   }
+  ECHOFS_CHECK(options_.lease == nullptr || options_.fence != nullptr);
   return absl::OkStatus();
 }
 
@@ -120,100 +167,73 @@ absl::Status Node::SaveState(NodeRole role) {
   return SaveNodeState(*storage_, options_.data_directory, state_);
 }
 
-absl::Status Node::BecomePrimary(const LeaseRecord& lease) {
-  PrimaryIdentity identity;
-  {
-    absl::MutexLock lock(&mutex_);
-    if (state_.cluster_id.empty()) {
-      ECHOFS_ASSIGN_OR_RETURN(state_.cluster_id, NewClusterId());
-      spdlog::info("this is the first primary of a new cluster, {}", state_.cluster_id);
-    }
-    identity.cluster_id = state_.cluster_id;
-  }
-  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kPrimary));
-  // R1: the first entry of a primary opens its term.
-  LogEntry entry;
-  entry.kind = EntryKind::kOpenTerm;
-  entry.term = lease.term;
-  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
-  ECHOFS_ASSIGN_OR_RETURN(const LogIndex index, log_->Append(entry, ByteView()));
-  ECHOFS_RETURN_IF_ERROR(log_->Sync(index));
-
-  identity.node_id = options_.node_id;
-  identity.address = options_.advertise;
-  identity.version = options_.version;
-  identity.term = lease.term;
-  spdlog::info("node {} is the primary, term {} from entry {} on", options_.node_id,
-               lease.term.value, index.value);
-  absl::MutexLock lock(&mutex_);
-  primary_ = std::make_shared<Primary>(std::move(identity), log_, target_);
-  primary_address_ = options_.advertise;
-  role_ = NodeRole::kPrimary;
-  return absl::OkStatus();
-}
-
-absl::Status Node::BecomeReplica(const std::string& primary_address) {
-  ReplicaOptions options;
-  {
-    absl::MutexLock lock(&mutex_);
-    options.cluster_id = state_.cluster_id;
-  }
-  if (options.cluster_id.empty() && log_->last_index().value > 0) {
-    return absl::FailedPreconditionError(fmt::format(
-        "{0}/node.json is missing, so it is not known to which cluster the log beside it belongs. "
-        "Restore that file, or move {0} away to let this node join anew and copy every database",
-        options_.data_directory));
-  }
-  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kReplica));
-  options.node_id = options_.node_id;
-  options.address = options_.advertise;
-  options.version = options_.version;
-  options.primary_address = primary_address;
-  options.temporary_directory = options_.data_directory + "/tmp";
-  options.storage = storage_;
-  options.connector = GrpcConnector();
-  options.join_cluster = [this](const std::string& cluster_id) {
-    {
-      absl::MutexLock lock(&mutex_);
-      state_.cluster_id = cluster_id;
-    }
-    return SaveState(NodeRole::kReplica);
-  };
-  spdlog::info("node {} is a replica of {}", options_.node_id, primary_address);
-  auto replica = std::make_shared<Replica>(std::move(options), log_, target_);
-  {
-    absl::MutexLock lock(&mutex_);
-    replica_ = replica;
-    primary_address_ = primary_address;
-    role_ = NodeRole::kReplica;
-  }
-  return replica->Start();
-}
-
 void Node::Shutdown() {
-  std::shared_ptr<Primary> primary;
-  std::shared_ptr<Replica> replica;
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
-    primary = primary_;
-    replica = replica_;
   }
-  if (primary != nullptr) primary->Stop();
+  // First who changes roles.
+  if (driver_ != nullptr) driver_->Stop();
+  if (const auto primary = this->primary()) primary->Stop();
   if (server_ != nullptr) server_->Stop();
-  if (replica != nullptr) replica->Stop();
+  if (const auto replica = this->replica()) replica->Stop();
   if (maintenance_.joinable()) maintenance_.join();
 }
 
 absl::Status Node::Stop() {
+  if (driver_ != nullptr) driver_->Resign(absl::Now() + kResignMax);
   Shutdown();
   ECHOFS_RETURN_IF_ERROR(target_->SyncAll());
   return log_->Sync(log_->last_index());
 }
 
+absl::Status Node::Handoff(const std::string& target) {
+  return driver_ != nullptr ? driver_->Handoff(target) : StaticLeaseHasNoFailover();
+}
+
+absl::Status Node::Promote(bool force) {
+  if (driver_ == nullptr) return StaticLeaseHasNoFailover();
+  const RoleStatus role = driver_->status();
+  if (role.term != Term{}) return absl::OkStatus();  // it leads
+  if (!role.lease_known) {
+    return absl::UnavailableError(
+        fmt::format("the lease service cannot be asked, so it is not known who is primary: {}",
+                    role.lease_error));
+  }
+  const LeaseRecord& record = role.lease.record;
+  if (role.lease.held && record.primary_id != options_.node_id) {
+    v1::RequestHandoffRequest request;
+    request.set_cluster_id(status().cluster_id);
+    request.set_target(options_.node_id);
+    const absl::Status asked =
+        GrpcConnector()->Connect(record.primary_address)->RequestHandoff(request);
+    if (!asked.ok()) {
+      return absl::Status(asked.code(),
+                          fmt::format("{}, the primary, did not hand off: {}", record.primary_id,
+                                      std::string(asked.message())));
+    }
+  } else {
+    ECHOFS_RETURN_IF_ERROR(driver_->Promote(force));
+  }
+  if (driver_->WaitLeading(absl::Now() + options_.lease_ttl + kTakeOverMax))
+    return absl::OkStatus();
+  return absl::DeadlineExceededError(
+      "this node did not become the primary in time; `echofs status` and its log say why");
+}
+
 std::shared_ptr<Primary> Node::primary() const {
   absl::MutexLock lock(&mutex_);
   return primary_;
+}
+
+std::shared_ptr<Replica> Node::replica() const {
+  absl::MutexLock lock(&mutex_);
+  return replica_;
+}
+
+bool Node::stopping() const {
+  absl::MutexLock lock(&mutex_);
+  return stopping_;
 }
 
 NodeRole Node::role() const {
@@ -244,7 +264,8 @@ NodeStatus Node::status() const {
     status.cluster_id = state_.cluster_id;
     status.role = role_;
     status.primary_address = primary_address_;
-    status.last_error = maintenance_error_;
+    status.primary_id = primary_id_;
+    status.last_error = role_error_.empty() ? maintenance_error_ : role_error_;
   }
   status.node_id = options_.node_id;
   status.log_first_index = log_->first_index();
@@ -263,17 +284,51 @@ NodeStatus Node::status() const {
     ReplicaStatus of_replica = replica->status();
     caught_up = of_replica.caught_up;
     status.term = of_replica.term;
-    status.primary_id = of_replica.primary_id;
+    if (driver_ == nullptr) status.primary_id = of_replica.primary_id;
     status.connected = of_replica.connected;
     status.applied_index = of_replica.applied_index;
     status.lag_ms = of_replica.lag_ms;
     status.databases = std::move(of_replica.databases);
     if (!of_replica.last_error.empty()) status.last_error = std::move(of_replica.last_error);
   }
+  if (driver_ != nullptr) DescribeCluster(&status);
   absl::MutexLock lock(&mutex_);
   if (caught_up) ready_ = true;
   status.ready = ready_;
   return status;
+}
+
+void Node::DescribeCluster(NodeStatus* status) const {
+  const RoleStatus role = driver_->status();
+  const LeaseRecord& record = role.lease.record;
+  status->in_sync = record.in_sync;
+  if (status->role == NodeRole::kReplica &&
+      (role.state == RoleState::kStanding || role.state == RoleState::kAcquiring ||
+       role.state == RoleState::kTakingOver) &&
+      role.ineligible_reason.empty()) {
+    status->role = NodeRole::kCandidate;
+  }
+  if (status->term == Term{}) status->term = record.term;
+  if (!role.lease_error.empty()) {
+    status->last_error = fmt::format("the lease service cannot be asked: {}", role.lease_error);
+  }
+  for (const NodeAnnouncement& announcement : role.lease.nodes) {
+    ClusterNode node;
+    node.node_id = announcement.node_id;
+    node.address = announcement.address;
+    node.candidate = announcement.candidate;
+    node.primary = role.lease.held && announcement.node_id == record.primary_id;
+    node.in_sync = std::find(record.in_sync.begin(), record.in_sync.end(), node.node_id) !=
+                   record.in_sync.end();
+    node.position = announcement.position;
+    if (node.node_id == options_.node_id) node.position = position();
+    for (const FollowerStatus& follower : status->replicas) {
+      if (follower.node != node.node_id) continue;
+      node.lag_ms = follower.lag_ms;
+      node.position = {log_->last_term(), follower.acked_index};
+    }
+    status->nodes.push_back(std::move(node));
+  }
 }
 
 void Node::MaintenanceLoop() {

@@ -1,5 +1,5 @@
-// A node of the cluster: puts log, databases, lease, server, primary and replica together, and
-// decides which of the two it is (design section 7).
+// A node of the cluster: puts log, databases, lease, server, primary and replica together, and changes its role as its
+// role machine says (design section 7). With a static lease the role is the one that the configuration gives.
 #pragma once
 
 #include <atomic>
@@ -17,10 +17,12 @@
 #include "replication/apply_queue.h"
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
+#include "replication/commit_fence.h"
 #include "replication/lease.h"
 #include "replication/limits.h"
 #include "replication/node_state.h"
 #include "replication/primary.h"
+#include "replication/role_driver.h"
 #include "replication/storage.h"
 
 namespace echofs {
@@ -35,13 +37,34 @@ struct NodeOptions {
   std::string advertise;      // grpc.advertise: where others reach this node
   std::string lease_primary;  // lease.primary of the static lease
   std::string version;        // of the program
+  // Who is primary; null: the static lease of lease_primary. Not owned.
+  Lease* lease = nullptr;
+  bool candidate = true;  // lease.candidate
+  absl::Duration lease_ttl = absl::Seconds(10);
+  int min_sync_replicas = 0;
+  absl::Duration ack_timeout = absl::Seconds(5);
+  // Closed while this node may not commit; null when nobody asks. Not owned.
+  CommitFence* fence = nullptr;
   absl::Duration maintenance_interval = kMaintenanceInterval;
 };
 
-enum class NodeRole { kNone, kPrimary, kReplica };
+// A candidate is a replica that stands for primary, with nobody to follow.
+enum class NodeRole { kNone, kPrimary, kReplica, kCandidate };
 
-// "primary", "replica"; empty before Start.
+// "primary", "replica", "candidate"; empty before Start.
 const char* NodeRoleName(NodeRole role);
+
+// A node of the cluster as the lease service knows it.
+struct ClusterNode {
+  std::string node_id;
+  std::string address;
+  bool candidate = false;
+  bool primary = false;
+  bool in_sync = false;
+  LogPosition
+      position;  // as it was announced, seconds ago; for the primary's replicas: acknowledged
+  std::optional<std::uint64_t> lag_ms;  // as the primary knows it
+};
 
 struct NodeStatus {
   std::string node_id;
@@ -62,22 +85,30 @@ struct NodeStatus {
   std::string last_error;                      // empty when all is well
   std::vector<DatabaseApplyStatus> databases;  // replica
   std::vector<FollowerStatus> replicas;        // primary
+  std::vector<std::string> in_sync;            // of the lease record
+  std::vector<ClusterNode> nodes;              // empty with a static lease
 };
 
 // Thread-safe; Start and Stop from one thread, once each.
-class Node {
+class Node final : private RoleHost, private RoleEnvironment {
  public:
   // Owns nothing that it is given. `log` and `target` are open and recovered (L5) before Start.
   Node(NodeOptions options, ChangeLog* log, ApplyTarget* target, Storage* storage);
   // Ends everything at once: what Stop would sync is left to recovery.
-  ~Node();
+  ~Node() override;
 
-  // Takes the role that the lease gives. A primary has opened its term when this returns (R1); a
-  // replica follows in the background, whether or not its primary can be reached. Errors are for
-  // people.
+  // Takes the role that the lease gives. With a static lease a primary has opened its term when this returns (R1); a
+  // replica follows in the background, whether or not its primary can be reached. With another lease the node begins
+  // as a replica, and this waits a few seconds until it is known who is primary. Errors are for people.
   absl::Status Start();
-  // Ends in order, and makes durable what was received and applied.
+  // Ends in order: hands off (R4), and makes durable what was received and applied.
   absl::Status Stop();
+
+  // Makes `target` primary in this node's place, empty: the best replica. Waits for it. Errors are for people.
+  absl::Status Handoff(const std::string& target) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes this node primary: by a handoff of the primary, or at once when nobody is. Waits for it. `force`: also when
+  // commits that were acknowledged may be lost.
+  absl::Status Promote(bool force) ABSL_LOCKS_EXCLUDED(mutex_);
 
   NodeStatus status() const ABSL_LOCKS_EXCLUDED(mutex_);
   NodeRole role() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -91,25 +122,50 @@ class Node {
  private:
   class Service;
 
+  // ---- node.cc ----
   absl::Status CheckOptions() const;
   absl::Status LoadState();
-  absl::Status SaveState(NodeRole role);
-  absl::Status BecomePrimary(const LeaseRecord& lease) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status BecomeReplica(const std::string& primary_address) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status SaveState(NodeRole role) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status StartWithStaticLease();
+  absl::Status StartWithLease();
   void Shutdown() ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<Primary> primary() const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::shared_ptr<Replica> replica() const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool stopping() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void DescribeCluster(NodeStatus* status) const;
   void MaintenanceLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Maintain() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // ---- node_roles.cc: RoleHost, RoleEnvironment ----
+  void Follow(const echofs::Follow& primary) override ABSL_LOCKS_EXCLUDED(mutex_);
+  void StopFollowing() override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status TakeOver(Term term) override ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status StopWriters(absl::Duration patience) override;
+  void ResumeWriters() override;
+  void StepDown(const std::string& reason) override ABSL_LOCKS_EXCLUDED(mutex_);
+  LogPosition position() const override;
+  LogIndex synced_index() const override;
+  std::vector<FollowerProgress> followers() const override ABSL_LOCKS_EXCLUDED(mutex_);
+
+  absl::Status WaitApplied(Replica& replica) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<PrimaryIdentity> MakeIdentity(Term term) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status OpenTerm(Term term);
+  absl::Status TryStepDown() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Makes the replica's half, which follows nobody yet.
+  absl::Status StartReplica() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const NodeOptions options_;
   ChangeLog* const log_;
   ApplyTarget* const target_;
   Storage* const storage_;
-  std::unique_ptr<Lease> lease_;  // made by Start
   const std::unique_ptr<Service> service_;
   std::unique_ptr<GrpcServer> server_;  // touched by Start and Stop alone
   std::thread maintenance_;
   LogIndex synced_files_;  // of the maintenance thread: what SyncAll has made durable
+
+  // Of the thread that changes roles.
+  bool target_leads_ = false;     // the databases are a primary's
+  bool writers_stopped_ = false;  // by StopWriters
 
   mutable absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
@@ -118,8 +174,12 @@ class Node {
   std::shared_ptr<Primary> primary_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Replica> replica_ ABSL_GUARDED_BY(mutex_);
   std::string primary_address_ ABSL_GUARDED_BY(mutex_);
+  std::string primary_id_ ABSL_GUARDED_BY(mutex_);  // as the lease says; empty when unknown
   std::string maintenance_error_ ABSL_GUARDED_BY(mutex_);
+  std::string role_error_ ABSL_GUARDED_BY(mutex_);
   mutable bool ready_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::unique_ptr<RoleDriver> driver_;  // null with a static lease; set by Start
 };
 
 }  // namespace echofs

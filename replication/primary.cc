@@ -20,8 +20,12 @@ absl::Status Stopping() { return absl::UnavailableError("this node stops being t
 
 }  // namespace
 
-Primary::Primary(PrimaryIdentity identity, const ChangeLog* log, ApplyTarget* target)
-    : identity_(std::move(identity)), log_(log), target_(target) {}
+Primary::Primary(PrimaryIdentity identity, const ChangeLog* log, ApplyTarget* target,
+                 std::function<void()> on_change)
+    : identity_(std::move(identity)),
+      log_(log),
+      target_(target),
+      on_change_(std::move(on_change)) {}
 
 Primary::~Primary() { Stop(); }
 
@@ -55,12 +59,15 @@ absl::Status Primary::Follow(FollowServerStream& stream) {
     return Join(hello, session, &stream);
   };
   callbacks.acknowledged = [&](LogIndex synced, LogIndex applied) {
-    absl::MutexLock lock(&mutex_);
-    Follower& follower = followers_[node];  // present while its session lasts
-    if (follower.session != session) return;
-    follower.acked = synced;
-    follower.applied = applied;
-    follower.last_seen = absl::Now();
+    {
+      absl::MutexLock lock(&mutex_);
+      Follower& follower = followers_[node];  // present while its session lasts
+      if (follower.session != session) return;
+      follower.acked = synced;
+      follower.applied = applied;
+      follower.last_seen = absl::Now();
+    }
+    on_change_();
   };
   absl::Status status =
       FollowSession(identity_, log_, &stream, &stopping_, std::move(callbacks)).Run();
@@ -68,7 +75,10 @@ absl::Status Primary::Follow(FollowServerStream& stream) {
     spdlog::warn("replica {}: {}", node.empty() ? "(refused)" : node,
                  std::string(status.message()));
   }
-  if (!node.empty()) Leave(node, session);
+  if (!node.empty()) {
+    Leave(node, session);
+    on_change_();
+  }
   absl::MutexLock lock(&mutex_);
   follow_calls_.erase(&stream);
   return stopping_ ? Stopping() : status;

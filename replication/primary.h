@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -31,16 +32,19 @@ struct FollowerStatus {
 };
 
 // Thread-safe. Every call of the service is refused with Unavailable after Stop.
-class Primary final : public ReplicationService {
+class Primary final {
  public:
-  // Does not own log and target. The term of `identity` must have been opened in the log (R1).
-  Primary(PrimaryIdentity identity, const ChangeLog* log, ApplyTarget* target);
+  // Does not own log and target. The term of `identity` must have been opened in the log (R1). `on_change` is called
+  // when a replica has come, gone or acknowledged something, without locks held; it must be quick.
+  Primary(PrimaryIdentity identity, const ChangeLog* log, ApplyTarget* target,
+          std::function<void()> on_change);
   // Stops.
-  ~Primary() override;
+  ~Primary();
 
-  absl::Status Follow(FollowServerStream& stream) override ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status FetchDatabase(const v1::FetchDatabaseRequest& request,
-                             FetchServerStream& stream) override ABSL_LOCKS_EXCLUDED(mutex_);
+  // See ReplicationService.
+  absl::Status Follow(FollowServerStream& stream) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status FetchDatabase(const v1::FetchDatabaseRequest& request, FetchServerStream& stream)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Ends all calls and waits until they have returned.
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -68,6 +72,7 @@ class Primary final : public ReplicationService {
   const PrimaryIdentity identity_;
   const ChangeLog* const log_;
   ApplyTarget* const target_;
+  const std::function<void()> on_change_;
   std::atomic<bool> stopping_ = false;
 
   mutable absl::Mutex mutex_;

@@ -51,19 +51,73 @@ absl::Status Replica::EmptyTemporaryDirectory() {
   return absl::OkStatus();
 }
 
+void Replica::Follow(const std::string& address, Term term) {
+  absl::MutexLock lock(&mutex_);
+  lowest_term_ = std::max(lowest_term_, term);
+  if (address == primary_address_ && term <= term_) return;
+  primary_address_ = address;
+  ++address_changes_;
+  if (stream_ != nullptr) stream_->Cancel();
+}
+
+void Replica::StopFollowing() {
+  absl::MutexLock lock(&mutex_);
+  primary_address_.clear();
+  ++address_changes_;
+  if (stream_ != nullptr) stream_->Cancel();
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !following_; };
+  mutex_.Await(absl::Condition(&idle));
+  last_error_.clear();
+}
+
+absl::Status Replica::WaitApplied(absl::Time deadline) {
+  while (queue_.copying() || queue_.applied_index() < log_->last_index()) {
+    if (absl::Now() >= deadline) {
+      for (const DatabaseApplyStatus& database : queue_.Databases()) {
+        if (database.state == DatabaseState::kOk) continue;
+        return absl::DeadlineExceededError(fmt::format(
+            "{} is not complete here ({}{}{})", database.name, DatabaseStateName(database.state),
+            database.detail.empty() ? "" : ": ", database.detail));
+      }
+      return absl::DeadlineExceededError("the log was not applied in time");
+    }
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return absl::OkStatus();
+}
+
 void Replica::FollowLoop() {
   absl::Duration delay = kReconnectDelayMin;
   std::string said;
+  std::uint64_t change = 0;
   while (true) {
+    std::string address;
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto wanted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stopping_ || !primary_address_.empty();
+      };
+      mutex_.Await(absl::Condition(&wanted));
+      if (stopping_) return;
+      address = primary_address_;
+      if (change != address_changes_) {
+        change = address_changes_;
+        delay = kReconnectDelayMin;
+        said.clear();
+      }
+      following_ = true;
+    }
     const absl::Time begin = absl::Now();
-    const absl::Status status = FollowOnce();
+    const absl::Status status = FollowOnce(address);
     if (absl::Now() - begin >= kReconnectDelayMax) {
       // It worked for a while: this is another trouble than the last one.
       delay = kReconnectDelayMin;
       said.clear();
     }
     absl::MutexLock lock(&mutex_);
+    following_ = false;
     if (stopping_) return;
+    if (change != address_changes_) continue;
     // A person has to mend this; trying faster helps nobody.
     const bool refused = !reached_ && absl::IsFailedPrecondition(status);
     DescribeError(status);
@@ -71,15 +125,20 @@ void Replica::FollowLoop() {
       said = last_error_;
       spdlog::log(refused ? spdlog::level::err : spdlog::level::warn, "{}. Trying again", said);
     }
-    const absl::Duration wait = refused ? kRefusedDelay : delay;
+    WaitBeforeReconnect(change, refused ? kRefusedDelay : delay);
     delay = std::min(delay * 2, kReconnectDelayMax);
-    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), wait)) return;
   }
 }
 
-absl::Status Replica::FollowOnce() {
-  const std::shared_ptr<PrimaryChannel> channel =
-      options_.connector->Connect(options_.primary_address);
+void Replica::WaitBeforeReconnect(std::uint64_t change, absl::Duration wait) {
+  const auto wanted = [this, change]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || change != address_changes_;
+  };
+  mutex_.AwaitWithTimeout(absl::Condition(&wanted), wait);
+}
+
+absl::Status Replica::FollowOnce(const std::string& address) {
+  const std::shared_ptr<PrimaryChannel> channel = options_.connector->Connect(address);
   const std::unique_ptr<FollowCall> call = channel->Follow();
   ReplicaStream::Callbacks callbacks;
   callbacks.hello = [&](const v1::Hello& hello) { return OnHello(hello, channel); };
@@ -90,13 +149,13 @@ absl::Status Replica::FollowOnce() {
   hello.set_node(options_.node_id);
   hello.set_address(options_.address);
   hello.set_version(options_.version);
-  hello.set_term(log_->last_term().value);
   hello.set_last_index(log_->last_index().value);
   hello.set_last_term(log_->last_term().value);
   {
     absl::MutexLock lock(&mutex_);
-    if (stopping_) return absl::CancelledError("stopping");
+    if (stopping_ || address != primary_address_) return absl::CancelledError("stopping");
     hello.set_cluster_id(cluster_id_);
+    hello.set_term(std::max(log_->last_term(), lowest_term_).value);
     reached_ = false;
     stream_ = &stream;
   }
@@ -130,6 +189,10 @@ absl::Status Replica::OnHello(const v1::Hello& hello,
   {
     absl::MutexLock lock(&mutex_);
     cluster_id = cluster_id_;
+    if (hello.term() < lowest_term_.value) {
+      return absl::UnavailableError(fmt::format("it is at term {}, the lease is at term {}",
+                                                hello.term(), lowest_term_.value));
+    }
   }
   if (cluster_id.empty()) {
     ECHOFS_RETURN_IF_ERROR(options_.join_cluster(hello.cluster_id()));
@@ -149,8 +212,8 @@ absl::Status Replica::OnHello(const v1::Hello& hello,
   last_error_.clear();
   reached_ = true;
   channel_ = channel;
-  spdlog::info("following {} ({}) from entry {}, it is at {}", hello.node(),
-               options_.primary_address, log_->last_index().value, hello.last_index());
+  spdlog::info("following {} ({}) from entry {}, it is at {}", hello.node(), primary_address_,
+               log_->last_index().value, hello.last_index());
   return absl::OkStatus();
 }
 
@@ -168,7 +231,7 @@ void Replica::DescribeError(const absl::Status& status) {
   const bool network = absl::IsUnavailable(status) || absl::IsCancelled(status);
   last_error_ =
       fmt::format("{} the primary at {}: {}", network ? "no connection to" : "cannot follow",
-                  options_.primary_address, std::string(status.message()));
+                  primary_address_, std::string(status.message()));
 }
 
 void Replica::CopyLoop(int number) {

@@ -1,5 +1,5 @@
-// The replica's side of replication: follows the primary, applies, copies, and connects again for
-// ever.
+// The replica's side of replication: applies what the log has, follows the primary that it is told to, copies, and
+// connects again for ever.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,6 @@ struct ReplicaOptions {
   std::string node_id;
   std::string address;              // grpc.advertise of this node
   std::string version;              // of the program
-  std::string primary_address;      // host:port
   std::string cluster_id;           // empty: joins the primary's cluster
   std::string temporary_directory;  // for copies; emptied at Start
   Storage* storage = nullptr;       // not owned
@@ -63,6 +62,15 @@ class Replica {
   absl::Status Start();
   void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Follows the primary at this address (host:port) from now on, leaving any other; not one of a lower term (R1).
+  void Follow(const std::string& address, Term term) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Follows nobody. When it returns, nothing is appended to the log any more, and nothing acknowledged; what the log
+  // has is still being applied.
+  void StopFollowing() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Waits until all that is in the log is applied, and no copy is outstanding; after StopFollowing. DeadlineExceeded
+  // names a database that is not complete.
+  absl::Status WaitApplied(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+
   ReplicaStatus status() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The first entry of the log that applying still needs.
   LogIndex needed_index() const { return queue_.needed_index(); }
@@ -72,7 +80,9 @@ class Replica {
  private:
   absl::Status EmptyTemporaryDirectory();
   void FollowLoop() ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status FollowOnce() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status FollowOnce(const std::string& address) ABSL_LOCKS_EXCLUDED(mutex_);
+  void WaitBeforeReconnect(std::uint64_t change, absl::Duration wait)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status OnHello(const v1::Hello& hello, const std::shared_ptr<PrimaryChannel>& channel)
       ABSL_LOCKS_EXCLUDED(mutex_);
   void OnHeartbeat(const v1::Heartbeat& heartbeat) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -90,6 +100,10 @@ class Replica {
 
   mutable absl::Mutex mutex_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::string primary_address_ ABSL_GUARDED_BY(mutex_);  // empty: follows nobody
+  Term lowest_term_ ABSL_GUARDED_BY(mutex_);             // that a primary may have
+  std::uint64_t address_changes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool following_ ABSL_GUARDED_BY(mutex_) = false;  // FollowOnce runs
   std::string cluster_id_ ABSL_GUARDED_BY(mutex_);
   ReplicaStream* stream_ ABSL_GUARDED_BY(mutex_) = nullptr;          // while FollowOnce runs
   std::shared_ptr<PrimaryChannel> channel_ ABSL_GUARDED_BY(mutex_);  // while connected

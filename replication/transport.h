@@ -13,6 +13,7 @@ class FollowRequest;
 class FollowResponse;
 class FetchDatabaseRequest;
 class FetchDatabaseResponse;
+class RequestHandoffRequest;
 }  // namespace echofs::v1
 
 namespace echofs {
@@ -48,6 +49,7 @@ class ReplicationService {
   virtual absl::Status Follow(FollowServerStream& stream) = 0;
   virtual absl::Status FetchDatabase(const v1::FetchDatabaseRequest& request,
                                      FetchServerStream& stream) = 0;
+  virtual absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) = 0;
 };
 
 // The replica's side of one Follow call. One thread reads, one writes; Cancel from any thread.
@@ -77,6 +79,8 @@ class PrimaryChannel {
   virtual ~PrimaryChannel() = default;
   virtual std::unique_ptr<FollowCall> Follow() = 0;
   virtual std::unique_ptr<FetchCall> FetchDatabase(const v1::FetchDatabaseRequest& request) = 0;
+  // Waits for the answer.
+  virtual absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) = 0;
 };
 
 // Makes connections. Thread-safe.

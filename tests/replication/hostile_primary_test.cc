@@ -53,6 +53,9 @@ class FakePrimary final : public ReplicationService {
   absl::Status FetchDatabase(const v1::FetchDatabaseRequest&, FetchServerStream&) override {
     return absl::NotFoundError("nothing to copy here");
   }
+  absl::Status RequestHandoff(const v1::RequestHandoffRequest&) override {
+    return absl::UnavailableError("not the primary");
+  }
 
   void SetScripts(std::vector<Script> scripts) {
     absl::MutexLock lock(&mutex_);

@@ -1,0 +1,216 @@
+// What a role change does to a node (RoleHost), in the order that a crash at any point survives. Taking over: the log
+// is applied, the databases become a primary's while applications are still kept out, the role is durable, the
+// term is opened and durable, replicas are let in, and only then applications write. Stepping down: replicas are sent
+// away, nothing is committed any more, the databases become a replica's, and the role is durable; what was
+// committed and is in nobody else's log becomes orphans when the next primary is followed.
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "replication/grpc_client.h"
+#include "replication/node.h"
+#include "replication/replica.h"
+#include "replication/status_macros.h"
+
+namespace echofs {
+
+void Node::Follow(const echofs::Follow& primary) {
+  spdlog::info("node {} is a replica of {}{}", options_.node_id,
+               primary.primary_id.empty() ? "" : primary.primary_id + " at ", primary.address);
+  std::shared_ptr<Replica> replica;
+  {
+    absl::MutexLock lock(&mutex_);
+    replica = replica_;
+    primary_address_ = primary.address;
+    primary_id_ = primary.primary_id;
+  }
+  if (replica != nullptr) replica->Follow(primary.address, primary.term);
+}
+
+void Node::StopFollowing() {
+  std::shared_ptr<Replica> replica;
+  {
+    absl::MutexLock lock(&mutex_);
+    replica = replica_;
+    if (!primary_id_.empty()) {
+      spdlog::info("node {} follows {} no longer, its log ends at entry {}", options_.node_id,
+                   primary_id_, log_->last_index().value);
+    }
+    primary_address_.clear();
+    primary_id_.clear();
+  }
+  if (replica != nullptr) replica->StopFollowing();
+}
+
+absl::Status Node::TakeOver(Term term) {
+  if (const auto replica = this->replica()) {
+    ECHOFS_RETURN_IF_ERROR(WaitApplied(*replica));
+    replica->Stop();
+    absl::MutexLock lock(&mutex_);
+    replica_ = nullptr;
+  }
+  ECHOFS_RETURN_IF_ERROR(target_->BecomePrimary(term));
+  target_leads_ = true;
+  writers_stopped_ = true;
+  ECHOFS_ASSIGN_OR_RETURN(PrimaryIdentity identity, MakeIdentity(term));
+  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kPrimary));
+  ECHOFS_RETURN_IF_ERROR(OpenTerm(term));
+  auto primary = std::make_shared<Primary>(std::move(identity), log_, target_, [this] {
+    if (driver_ != nullptr) driver_->FollowersChanged();
+  });
+  {
+    absl::MutexLock lock(&mutex_);
+    primary_ = std::move(primary);
+    primary_address_ = options_.advertise;
+    primary_id_ = options_.node_id;
+    role_ = NodeRole::kPrimary;
+    role_error_.clear();
+  }
+  ECHOFS_RETURN_IF_ERROR(target_->ResumeWriters());
+  writers_stopped_ = false;
+  spdlog::info("node {} is the primary, term {} from entry {} on", options_.node_id, term.value,
+               log_->last_index().value);
+  return absl::OkStatus();
+}
+
+absl::Status Node::WaitApplied(Replica& replica) {
+  const absl::Time deadline = absl::Now() + kTakeOverMax;
+  while (true) {
+    absl::Status applied =
+        replica.WaitApplied(std::min(deadline, absl::Now() + kStopCheckInterval));
+    if (applied.ok() || absl::Now() >= deadline) return applied;
+    if (stopping()) return absl::CancelledError("this node is stopping");
+  }
+}
+
+absl::StatusOr<PrimaryIdentity> Node::MakeIdentity(Term term) {
+  absl::MutexLock lock(&mutex_);
+  if (state_.cluster_id.empty()) {
+    ECHOFS_ASSIGN_OR_RETURN(state_.cluster_id, NewClusterId());
+    spdlog::info("this is the first primary of a new cluster, {}", state_.cluster_id);
+  }
+  PrimaryIdentity identity;
+  identity.cluster_id = state_.cluster_id;
+  identity.node_id = options_.node_id;
+  identity.address = options_.advertise;
+  identity.version = options_.version;
+  identity.term = term;
+  return identity;
+}
+
+// R1: the first entry of a primary opens its term. Durable before anything else of the term is made.
+absl::Status Node::OpenTerm(Term term) {
+  LogEntry entry;
+  entry.kind = EntryKind::kOpenTerm;
+  entry.term = term;
+  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex index, log_->Append(entry, ByteView()));
+  return log_->Sync(index);
+}
+
+absl::Status Node::StopWriters(absl::Duration patience) {
+  ECHOFS_RETURN_IF_ERROR(target_->StopWriters(absl::Now() + patience));
+  writers_stopped_ = true;
+  return absl::OkStatus();
+}
+
+void Node::ResumeWriters() {
+  const absl::Status resumed = target_->ResumeWriters();
+  writers_stopped_ = false;
+  if (!resumed.ok())
+    spdlog::error("applications cannot write again: {}", std::string(resumed.message()));
+}
+
+void Node::StepDown(const std::string& reason) {
+  spdlog::warn("node {} is not the primary any more: {}", options_.node_id, reason);
+  while (true) {
+    const absl::Status status = TryStepDown();
+    absl::MutexLock lock(&mutex_);
+    role_error_ = std::string(status.message());
+    if (status.ok()) return;
+    spdlog::error("cannot become a replica yet, nothing is committed meanwhile: {}. Trying again",
+                  role_error_);
+    if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), kStepDownRetry)) return;
+  }
+}
+
+absl::Status Node::TryStepDown() {
+  std::shared_ptr<Primary> primary;
+  {
+    absl::MutexLock lock(&mutex_);
+    primary = std::move(primary_);
+    primary_ = nullptr;
+    primary_address_.clear();
+    primary_id_.clear();
+    role_ = NodeRole::kReplica;
+  }
+  if (primary != nullptr) primary->Stop();
+  if (target_leads_) {
+    if (!writers_stopped_) ECHOFS_RETURN_IF_ERROR(StopWriters(absl::ZeroDuration()));
+    ECHOFS_RETURN_IF_ERROR(target_->BecomeReplica());
+    target_leads_ = false;
+    writers_stopped_ = false;
+  }
+  return replica() == nullptr ? StartReplica() : absl::OkStatus();
+}
+
+absl::Status Node::StartReplica() {
+  ReplicaOptions options;
+  {
+    absl::MutexLock lock(&mutex_);
+    options.cluster_id = state_.cluster_id;
+  }
+  if (options.cluster_id.empty() && log_->last_index().value > 0) {
+    return absl::FailedPreconditionError(fmt::format(
+        "{0}/node.json is missing, so it is not known to which cluster the log beside it belongs. "
+        "Restore that file, or move {0} away to let this node join anew and copy every database",
+        options_.data_directory));
+  }
+  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kReplica));
+  options.node_id = options_.node_id;
+  options.address = options_.advertise;
+  options.version = options_.version;
+  options.temporary_directory = options_.data_directory + "/tmp";
+  options.storage = storage_;
+  options.connector = GrpcConnector();
+  options.join_cluster = [this](const std::string& cluster_id) {
+    {
+      absl::MutexLock lock(&mutex_);
+      state_.cluster_id = cluster_id;
+    }
+    return SaveState(NodeRole::kReplica);
+  };
+  auto replica = std::make_shared<Replica>(std::move(options), log_, target_);
+  {
+    absl::MutexLock lock(&mutex_);
+    replica_ = replica;
+    role_ = NodeRole::kReplica;
+  }
+  return replica->Start();
+}
+
+// ---- RoleEnvironment ----
+
+LogPosition Node::position() const {
+  // The term first: of a log that grows meanwhile, less is said rather than more.
+  const Term term = log_->last_term();
+  return {term, log_->last_index()};
+}
+
+LogIndex Node::synced_index() const { return log_->synced_index(); }
+
+std::vector<FollowerProgress> Node::followers() const {
+  std::vector<FollowerProgress> progress;
+  const std::shared_ptr<Primary> primary = this->primary();
+  if (primary == nullptr) return progress;
+  for (const FollowerStatus& follower : primary->Followers()) {
+    progress.push_back({follower.node, follower.address, follower.connected, follower.acked_index,
+                        absl::Milliseconds(follower.lag_ms)});
+  }
+  return progress;
+}
+
+}  // namespace echofs
