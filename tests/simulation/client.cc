@@ -79,7 +79,8 @@ absl::StatusOr<LogEntry> Client::Transfer() {
     }
   } else {
     const PageNumber from = 1 + static_cast<PageNumber>(random.Below(kAccounts));
-    const PageNumber to = 1 + (from + static_cast<PageNumber>(random.Below(kAccounts - 1))) % kAccounts;
+    const PageNumber to =
+        1 + (from + static_cast<PageNumber>(random.Below(kAccounts - 1))) % kAccounts;
     pages[from] = PageOf(databases, kBank, from);
     pages[to] = PageOf(databases, kBank, to);
     const std::uint64_t balance = LoadBe64(pages[from].data());
@@ -103,8 +104,8 @@ absl::StatusOr<LogEntry> Client::AppendNumber(std::uint64_t number) {
   const std::uint64_t count = LoadBe64(page.data()) + 1;
   StoreBe64(page.data(), count);
   StoreBe64(page.data() + 8 * count, number);
-  return databases.Commit(kNumbers, process_->machine().term(),
-                          absl::ToUnixMillis(process_->now()), last, {{last, page}});
+  return databases.Commit(kNumbers, process_->machine().term(), absl::ToUnixMillis(process_->now()),
+                          last, {{last, page}});
 }
 
 std::uint64_t SumOfAccounts(const PageDatabases& databases) {

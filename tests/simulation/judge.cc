@@ -79,8 +79,8 @@ void Judge::OnTookOver(Process& process, Term term) {
   }
   const auto given = handed_over_.find(term.value);
   if (given != handed_over_.end() && !InHistory(given->second, end)) {
-    world_->Fail(fmt::format("J7: n{} was given term {} without {}", node, term.value,
-                             Show(given->second)));
+    world_->Fail(
+        fmt::format("J7: n{} was given term {} without {}", node, term.value, Show(given->second)));
   }
 }
 
@@ -107,9 +107,9 @@ void Judge::OnAppended(int node, const LogEntry& entry, bool by_itself) {
     world_->Fail(fmt::format("J2: n{} and n{} both lead term {}", node, tenure->second.owner,
                              entry.term.value));
   }
-  const LogPosition expected =
-      entry.index == tenure->second.before.index.Next() ? tenure->second.before
-                                                        : LogPosition{entry.term, before.index};
+  const LogPosition expected = entry.index == tenure->second.before.index.Next()
+                                   ? tenure->second.before
+                                   : LogPosition{entry.term, before.index};
   if (before != expected) {
     world_->Fail(fmt::format("J3: n{} has {} before {}, others have {}", node, Show(before),
                              Show(position), Show(expected)));
@@ -143,7 +143,8 @@ void Judge::OnCut(Process& process, LogPosition kept, LogPosition history) {
     if (InHistory(position, history)) break;
     if (entries_[Key(position)].kind == EntryKind::kOpenTerm) continue;
     if (orphans->count(position) == 0) {
-      return world_->Fail(fmt::format("J8: n{} drops {}, which is kept nowhere", node, Show(position)));
+      return world_->Fail(
+          fmt::format("J8: n{} drops {}, which is kept nowhere", node, Show(position)));
     }
     if (kept_[node].insert(position).second) ++world_->counts.orphans;
   }
@@ -191,7 +192,8 @@ void Judge::OnAcknowledged(int node, LogPosition position) {
 
 void Judge::OnTold(LogPosition position, std::uint64_t number) {
   if (acknowledged_counts() && !InHistory(position, acknowledged_)) {
-    world_->Fail(fmt::format("J6: a client was told of {}, which is not acknowledged", Show(position)));
+    world_->Fail(
+        fmt::format("J6: a client was told of {}, which is not acknowledged", Show(position)));
   }
   if (number != 0) told_.push_back(number);
 }
@@ -205,7 +207,8 @@ std::string Judge::WhyNotEqual() const {
     Process* process = node->process();
     if (process == nullptr || node->paused()) return node->id() + " does not run";
     if (ends_[node->number()] != end) {
-      return fmt::format("n0 is at {}, {} at {}", Show(end), node->id(), Show(ends_[node->number()]));
+      return fmt::format("n0 is at {}, {} at {}", Show(end), node->id(),
+                         Show(ends_[node->number()]));
     }
     if (durable_[node->number()] != end) return node->id() + " has not synced";
     if (!process->databases().incomplete().empty()) {
@@ -266,7 +269,8 @@ void Judge::CheckContent(const SimNode& node, const ChangeLog& log) {
     const auto [last, first_seen] = databases.try_emplace((*entry)->database);
     if (!first_seen && ((*entry)->txid != last->second.txid.Next() ||
                         (*entry)->digest_before != last->second.digest)) {
-      world_->Fail(fmt::format("J4: {}: {} does not continue its database", node.id(), Show(position)));
+      world_->Fail(
+          fmt::format("J4: {}: {} does not continue its database", node.id(), Show(position)));
     }
     last->second = {(*entry)->txid, (*entry)->digest_after};
   }

@@ -61,7 +61,7 @@ class Judge {
   void CheckEnd();
 
  private:
-  struct Tenure {      // a term as the logs have it
+  struct Tenure {        // a term as the logs have it
     LogPosition before;  // the entry before its first one
     int owner = -1;
   };
@@ -83,12 +83,12 @@ class Judge {
   World* const world_;
   std::map<std::uint64_t, Tenure> tenures_;  // by term
   std::unordered_map<std::uint64_t, EntryInfo> entries_;
-  std::vector<LogPosition> ends_;                        // of the nodes' logs
-  std::vector<LogPosition> durable_;                     // of them, what is on disk
-  std::vector<std::set<LogPosition>> kept_;              // orphans, by node
-  std::map<std::uint64_t, LogPosition> handed_over_;     // by the term given: what the giver had
-  LogPosition acknowledged_;                             // the furthest
-  std::map<int, LogPosition> acknowledged_by_;           // what each node's machine said last
+  std::vector<LogPosition> ends_;                     // of the nodes' logs
+  std::vector<LogPosition> durable_;                  // of them, what is on disk
+  std::vector<std::set<LogPosition>> kept_;           // orphans, by node
+  std::map<std::uint64_t, LogPosition> handed_over_;  // by the term given: what the giver had
+  LogPosition acknowledged_;                          // the furthest
+  std::map<int, LogPosition> acknowledged_by_;        // what each node's machine said last
   bool acknowledged_may_go_ = false;
   std::vector<std::uint64_t> told_;
   std::uint64_t last_number_ = 0;

@@ -70,10 +70,9 @@ void LeaseCalls::Watch(std::uint64_t version, Moment timeout) {
           node->Execute(incarnation, [this, number, state](Process&) { OnState(number, state); });
         });
   };
-  world->network.SendDatagram(node->number(), world->lease_endpoint(),
-                              [world, version, timeout, reply] {
-                                world->lease->Watch(version, timeout, reply);
-                              });
+  world->network.SendDatagram(
+      node->number(), world->lease_endpoint(),
+      [world, version, timeout, reply] { world->lease->Watch(version, timeout, reply); });
   process_->After(timeout + world->options.call_timeout, [this, number] {
     if (number != watch_number_) return;
     ++watch_number_;  // what still comes of it is too old

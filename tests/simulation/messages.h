@@ -50,7 +50,7 @@ struct DatabaseCopy {
 };
 struct Close {};
 
-using Message = std::variant<Hello, Rewind, Base, Record, Heartbeat, Ack, FetchDatabase,
-                             DatabaseCopy, Close>;
+using Message =
+    std::variant<Hello, Rewind, Base, Record, Heartbeat, Ack, FetchDatabase, DatabaseCopy, Close>;
 
 }  // namespace echofs::sim

@@ -7,7 +7,8 @@
 namespace echofs::sim {
 namespace {
 
-constexpr std::int64_t kClockPpmMax = 40'000;  // the lease's margin covers clocks that differ by less than 10%
+constexpr std::int64_t kClockPpmMax =
+    40'000;  // the lease's margin covers clocks that differ by less than 10%
 constexpr std::int64_t kClockStartMax = 1'000'000 * kSecond;
 
 // Each seed leaves some kinds of faults out and has more of others: what always happens together hides things.

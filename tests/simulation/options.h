@@ -21,10 +21,10 @@ struct ClusterOptions {
   std::vector<std::int64_t> clock_start;  // nanoseconds, by node, and the lease service
   std::uint64_t segment_size = 64 << 10;  // bytes
   std::uint64_t retention_size = 1 << 20;
-  Moment call_timeout = kSecond;        // of a call to the lease service
+  Moment call_timeout = kSecond;         // of a call to the lease service
   Moment commit_interval_max = kSecond;  // between two transactions of a client
-  int waits_per_mille = 500;            // of commits that wait for the replicas when they can (D1)
-  NetworkQuality network;               // while there are faults
+  int waits_per_mille = 500;             // of commits that wait for the replicas when they can (D1)
+  NetworkQuality network;                // while there are faults
   Moment fault_interval_max = kSecond;
   std::vector<int> fault_weights;  // by kind of fault, see faults.h
   bool forced_promotions = false;  // a person may give up acknowledged commits

@@ -27,7 +27,8 @@ absl::Status Orphans::Keep(const ChangeLog& log, const CommonPoint& common, cons
   if (!any) return absl::OkStatus();
   const std::string path =
       fmt::format("{}/{}-{}-{}", directory_, log.last_term().value, first.value, last.value);
-  ECHOFS_ASSIGN_OR_RETURN(const auto file, storage_->Open(path + ".new", {.create = true, .truncate = true}));
+  ECHOFS_ASSIGN_OR_RETURN(const auto file,
+                          storage_->Open(path + ".new", {.create = true, .truncate = true}));
   ECHOFS_RETURN_IF_ERROR(file->WriteAt(0, bytes));
   ECHOFS_RETURN_IF_ERROR(file->Sync());
   ECHOFS_RETURN_IF_ERROR(storage_->Rename(path + ".new", path));
@@ -39,7 +40,8 @@ absl::StatusOr<std::set<LogPosition>> Orphans::Kept() {
   ECHOFS_ASSIGN_OR_RETURN(const auto names, storage_->List(directory_));
   for (const std::string& name : names) {
     if (name.ends_with(".new")) continue;
-    ECHOFS_ASSIGN_OR_RETURN(const auto file, storage_->Open(directory_ + "/" + name, {.read_only = true}));
+    ECHOFS_ASSIGN_OR_RETURN(const auto file,
+                            storage_->Open(directory_ + "/" + name, {.read_only = true}));
     ECHOFS_ASSIGN_OR_RETURN(const auto size, file->Size());
     std::vector<std::uint8_t> bytes(size);
     ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*file, 0, bytes));

@@ -47,8 +47,8 @@ absl::Status PageDatabases::Load(const std::string& name) {
   if (size < kSavedHeaderSize) return absl::DataLossError(name + " was saved in part");
   const std::size_t catalog_size = LoadBe64(bytes.data());
   if (catalog_size > size - kSavedHeaderSize) return absl::DataLossError(name + " is damaged");
-  ECHOFS_ASSIGN_OR_RETURN(const LogCatalog catalog,
-                          LogCatalog::Decode(ByteView(bytes).subspan(kSavedHeaderSize, catalog_size)));
+  ECHOFS_ASSIGN_OR_RETURN(const LogCatalog catalog, LogCatalog::Decode(ByteView(bytes).subspan(
+                                                        kSavedHeaderSize, catalog_size)));
   Database database;
   database.position = catalog.Positions().at(0);
   database.term = {LoadBe64(bytes.data() + 8)};
@@ -189,7 +189,8 @@ absl::Status PageDatabases::ApplyLog() {
         Forget(entry->database);
         break;
       default:
-        return absl::DataLossError(fmt::format("entry {}: {}", entry->index.value, outcome.message));
+        return absl::DataLossError(
+            fmt::format("entry {}: {}", entry->index.value, outcome.message));
     }
   }
   FindMissing();
@@ -283,8 +284,8 @@ absl::StatusOr<ApplyOutcome> PageDatabases::Apply(const LogEntry& entry, ByteSou
   database.position.index = entry.index;
   database.term = entry.term;
   if (database.position.digest != entry.digest_after) {
-    return absl::DataLossError(fmt::format("{} has a wrong digest after TXID {}", entry.database,
-                                           entry.txid.value));
+    return absl::DataLossError(
+        fmt::format("{} has a wrong digest after TXID {}", entry.database, entry.txid.value));
   }
   return ApplyOutcome{};
 }

@@ -107,7 +107,7 @@ class PageDatabases final : public ApplyTarget {
   std::map<std::string, Database> databases_;
   std::set<std::string> incomplete_;
   std::map<std::string, DatabaseCopy> offered_;
-  LogIndex next_{1};  // the next entry to apply
+  LogIndex next_{1};                   // the next entry to apply
   std::unique_ptr<LogReader> reader_;  // at next_; null when it must be made anew
 };
 

@@ -84,7 +84,8 @@ void Receiver::OnBroken(StreamId stream) {
 }
 
 absl::Status Receiver::Receive(const Message& message) {
-  if (std::holds_alternative<Close>(message)) return absl::UnavailableError("the primary closed it");
+  if (std::holds_alternative<Close>(message))
+    return absl::UnavailableError("the primary closed it");
   if (const Hello* hello = std::get_if<Hello>(&message)) return OnHello(*hello);
   if (!greeted_) return absl::InvalidArgumentError("the primary sent no Hello");
   // R1: this node has heard of a newer primary since.
@@ -183,8 +184,7 @@ void Receiver::FetchIncomplete() {
 
 void Receiver::StartAcknowledging() {
   records_ = std::make_unique<RecordReceiver>(
-      &process_->log(), hello_.term,
-      [this](const LogEntry& entry, const RecordReceiver::Payload&) {
+      &process_->log(), hello_.term, [this](const LogEntry& entry, const RecordReceiver::Payload&) {
         process_->OnAppended(entry, false);
       });
 }

@@ -86,7 +86,8 @@ void Sender::OnBroken(StreamId stream) { End(stream, absl::UnavailableError("the
 absl::Status Sender::OnHello(Endpoint from, StreamId stream, const Hello& hello) {
   if (term_.value == 0) return absl::UnavailableError("this node is not the primary");
   // R1: a node that has seen a higher term knows that we are not the primary any more.
-  if (hello.term > term_) return absl::FailedPreconditionError("the replica has seen a higher term");
+  if (hello.term > term_)
+    return absl::FailedPreconditionError("the replica has seen a higher term");
   Follower& follower = followers_[hello.node_id];
   if (follower.stream != 0) End(follower.stream, absl::CancelledError("it has connected anew"));
   follower = {hello.address, {}, stream};
@@ -116,8 +117,8 @@ LogIndex Sender::Place(Endpoint to, StreamId stream, const Hello& hello) {
   ChangeLog& log = process_->log();
   const CommonPoint common =
       FindCommonPoint(log.Terms(), log.last_index(), hello.history, hello.last.index);
-  const bool in_both =
-      common.known && common.index.Next() >= log.first_index() && common.index.Next() >= hello.first_index;
+  const bool in_both = common.known && common.index.Next() >= log.first_index() &&
+                       common.index.Next() >= hello.first_index;
   if (in_both) {
     if (common.index < hello.last.index) {
       Send(stream, to, Rewind{{common.term, common.index}});
@@ -150,7 +151,8 @@ void Sender::Pump() {
 
 absl::Status Sender::SendRecords(StreamId stream, Session* session) {
   const LogIndex last = process_->log().last_index();
-  while (session->next <= last && session->next.value <= std::max(session->acked, session->start).value + kInFlightMax) {
+  while (session->next <= last &&
+         session->next.value <= std::max(session->acked, session->start).value + kInFlightMax) {
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, session->reader->Next());
     if (!entry) return absl::OkStatus();
     std::vector<std::uint8_t> bytes(entry->RecordSize());

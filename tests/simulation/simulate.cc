@@ -29,10 +29,10 @@ volatile std::uint64_t current_seed = 0;
 // An invariant of the code itself is broken (ECHOFS_CHECK): says where to look again.
 void OnAbort(int) {
   char text[128];
-  const int size = std::snprintf(text, sizeof(text),
-                                 "seed %llu ended the process; again: ./dev simulate --seed %llu --trace\n",
-                                 static_cast<unsigned long long>(current_seed),
-                                 static_cast<unsigned long long>(current_seed));
+  const int size = std::snprintf(
+      text, sizeof(text),
+      "seed %llu ended the process; again: ./dev simulate --seed %llu --trace\n",
+      static_cast<unsigned long long>(current_seed), static_cast<unsigned long long>(current_seed));
   std::fwrite(text, 1, static_cast<std::size_t>(size), stderr);
 }
 
@@ -72,9 +72,12 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
 
 void Print(std::uint64_t seeds, const Counts& counts) {
   fmt::print(
-      "{} seeds without a fault: {} steps, {} commits ({} of them acknowledged by replicas, {} refused at the "
-      "fence), {} tenures, {} handoffs, {} crashes, {} power losses, {} pauses, {} cut links, {} restarts of the "
-      "lease service, {} full disks, {} rewinds, {} new bases, {} database copies, {} orphans kept\n",
+      "{} seeds without a fault: {} steps, {} commits ({} of them acknowledged by replicas, {} "
+      "refused at the "
+      "fence), {} tenures, {} handoffs, {} crashes, {} power losses, {} pauses, {} cut links, {} "
+      "restarts of the "
+      "lease service, {} full disks, {} rewinds, {} new bases, {} database copies, {} orphans "
+      "kept\n",
       seeds, counts.steps, counts.commits, counts.acknowledged, counts.refused, counts.tenures,
       counts.handoffs, counts.crashes, counts.power_losses, counts.pauses, counts.cuts,
       counts.lease_restarts, counts.disks_full, counts.rewinds, counts.bases, counts.copies,

@@ -19,15 +19,16 @@ class Recovery {
 
   void Start() {
     acknowledged_before_ = world_->counts.acknowledged;
-    deadline_ = world_->scheduler.now() + 10 * absl::ToInt64Nanoseconds(world_->options.ttl) +
-                10 * kSecond;
+    deadline_ =
+        world_->scheduler.now() + 10 * absl::ToInt64Nanoseconds(world_->options.ttl) + 10 * kSecond;
     Check();
   }
   bool done() const { return done_; }
 
  private:
   void Check() {
-    if (!world_->quiet && world_->counts.acknowledged >= acknowledged_before_ + kCommitsAfterFaults) {
+    if (!world_->quiet &&
+        world_->counts.acknowledged >= acknowledged_before_ + kCommitsAfterFaults) {
       world_->Trace("-- the clients end");
       world_->quiet = true;
     }
@@ -76,7 +77,8 @@ RunResult RunSeed(std::uint64_t seed, bool trace) {
   World world(seed);
   world.trace = trace;
   Build(&world);
-  StartFaults(&world);
+  Faults faults(&world);
+  faults.Start();
   Recovery recovery(&world);
   world.scheduler.At(world.options.faults_end, [&recovery] { recovery.Start(); });
   while (!world.failed() && !recovery.done() && world.scheduler.RunNext()) {

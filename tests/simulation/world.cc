@@ -28,7 +28,8 @@ void Counts::Add(const Counts& other) {
 Moment SimClock::MomentOf(std::int64_t time) const {
   const std::int64_t elapsed = time - start_;
   if (elapsed <= 0) return 0;
-  Moment moment = static_cast<Moment>(static_cast<__int128>(elapsed) * 1'000'000 / (1'000'000 + ppm_));
+  Moment moment =
+      static_cast<Moment>(static_cast<__int128>(elapsed) * 1'000'000 / (1'000'000 + ppm_));
   while (At(moment) < time) ++moment;
   return moment;
 }

@@ -74,13 +74,15 @@ struct World {
   bool faults_over = false;
   bool quiet = false;  // clients have ended: the nodes are to become equal
   bool trace = false;
-  std::string failure;  // the first thing that was wrong
+  std::string failure;       // the first thing that was wrong
   std::uint64_t digest = 0;  // of the run: the same for the same seed
 
   Endpoint lease_endpoint() const { return options.nodes; }
   void Fail(std::string what);
   bool failed() const { return !failure.empty(); }
-  void Mix(std::uint64_t value) { digest = (digest ^ value) * 0x9fb21c651e98df25ull + (digest >> 29); }
+  void Mix(std::uint64_t value) {
+    digest = (digest ^ value) * 0x9fb21c651e98df25ull + (digest >> 29);
+  }
   template <class... Args>
   void Trace(fmt::format_string<Args...> format, Args&&... args) {
     if (trace) Print(fmt::format(format, std::forward<Args>(args)...));
