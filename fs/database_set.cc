@@ -56,12 +56,7 @@ absl::Status DatabaseSet::Start(PageCache* cache, const std::string& mount_point
 }
 
 void DatabaseSet::Stop() {
-  std::vector<std::shared_ptr<Database>> all;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [name, database] : databases_) all.push_back(database);
-  }
-  for (const auto& database : all) {
+  for (const auto& database : All()) {
     if (const auto capture = database->capture()) {
       const absl::Status drained = capture->Drain();
       if (!drained.ok()) {
@@ -89,6 +84,13 @@ std::shared_ptr<Database> DatabaseSet::Find(const std::string& path) {
   absl::MutexLock lock(&mutex_);
   const auto it = databases_.find(path);
   return it == databases_.end() ? nullptr : it->second;
+}
+
+std::vector<std::shared_ptr<Database>> DatabaseSet::All() {
+  std::vector<std::shared_ptr<Database>> all;
+  absl::MutexLock lock(&mutex_);
+  for (const auto& [name, database] : databases_) all.push_back(database);
+  return all;
 }
 
 DatabasePosition DatabaseSet::LoggedPosition(const std::string& database) {

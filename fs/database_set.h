@@ -113,6 +113,7 @@ class DatabaseSet final : public ApplyTarget {
   absl::Status FinishAsPrimary();
   absl::Status FinishAsReplica();
   absl::Status AppendDrop(const DatabasePosition& position);
+  std::vector<std::shared_ptr<Database>> All();
   DatabasePosition LoggedPosition(const std::string& database);
   // Position that the log gives for an applied entry; NotFound when it does not reach back.
   absl::StatusOr<DatabasePosition> PositionAt(const std::string& database, LogIndex index);

@@ -178,14 +178,9 @@ absl::StatusOr<PageRun> DatabaseSet::ReadPages(const std::string& database, Page
 
 absl::Status DatabaseSet::SyncAll() {
   if (!read_only()) return absl::OkStatus();
-  std::vector<std::shared_ptr<ReplicaDatabase>> replicas;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [name, database] : databases_) {
-      if (auto replica = database->replica()) replicas.push_back(std::move(replica));
-    }
-  }
-  for (const auto& replica : replicas) {
+  for (const auto& database : All()) {
+    const auto replica = database->replica();
+    if (!replica) continue;
     const DatabasePosition position = replica->position();
     const auto applied = positions_->Get(position.name);
     if (!applied || applied->synced_index >= position.index) continue;

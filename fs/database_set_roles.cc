@@ -59,12 +59,7 @@ absl::Status DatabaseSet::StopWriters(absl::Time deadline) {
     writer_locks_.erase(database->name());
   }
   writers_stopped_ = true;
-  std::vector<std::shared_ptr<Database>> all;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [name, database] : databases_) all.push_back(database);
-  }
-  for (const auto& database : all) {
+  for (const auto& database : All()) {
     if (const auto capture = database->capture()) ECHOFS_RETURN_IF_ERROR(capture->Fence());
   }
   return absl::OkStatus();
@@ -105,13 +100,8 @@ absl::StatusOr<bool> DatabaseSet::EndHotJournal(Database& database, WriterLocks*
 
 absl::Status DatabaseSet::ResumeWriters() {
   writers_stopped_ = false;
-  std::vector<std::shared_ptr<Database>> all;
-  {
-    absl::MutexLock lock(&mutex_);
-    for (const auto& [name, database] : databases_) all.push_back(database);
-  }
   absl::Status result;
-  for (const auto& database : all) {
+  for (const auto& database : All()) {
     if (const auto capture = database->capture()) capture->Unfence();
     const auto replica = database->replica();
     if (!replica) continue;

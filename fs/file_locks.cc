@@ -60,13 +60,13 @@ int LockFile::ConflictingPid(LockKind kind, std::uint64_t offset, std::uint64_t 
   return lock.l_pid > 0 ? lock.l_pid : 0;
 }
 
-absl::StatusOr<bool> DatabaseLock::TryShared() {
+absl::StatusOr<bool> TrySharedLock(LockFile& main) {
   ECHOFS_ASSIGN_OR_RETURN(const bool pending,
-                          file_->TryLock(LockKind::kShared, sqlite::kPendingByte, 1));
+                          main.TryLock(LockKind::kShared, sqlite::kPendingByte, 1));
   if (!pending) return false;
   absl::StatusOr<bool> shared =
-      file_->TryLock(LockKind::kShared, sqlite::kSharedFirst, sqlite::kSharedSize);
-  ECHOFS_RETURN_IF_ERROR(file_->Unlock(sqlite::kPendingByte, 1));
+      main.TryLock(LockKind::kShared, sqlite::kSharedFirst, sqlite::kSharedSize);
+  ECHOFS_RETURN_IF_ERROR(main.Unlock(sqlite::kPendingByte, 1));
   return shared;
 }
 

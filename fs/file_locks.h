@@ -43,6 +43,9 @@ class LockFile {
   const int descriptor_;
 };
 
+// SQLite's SHARED on a database file; false while somebody is PENDING or EXCLUSIVE.
+absl::StatusOr<bool> TrySharedLock(LockFile& main);
+
 // Unlocks a range at the end of a scope.
 class ScopedUnlock {
  public:
@@ -67,8 +70,8 @@ class DatabaseLock {
   DatabaseLock(const DatabaseLock&) = delete;
   DatabaseLock& operator=(const DatabaseLock&) = delete;
 
-  // SHARED; false while somebody is PENDING or EXCLUSIVE.
-  absl::StatusOr<bool> TryShared();
+  // See TrySharedLock.
+  absl::StatusOr<bool> TryShared() { return TrySharedLock(*file_); }
   // RESERVED: no application can become a writer in a rollback mode (A1).
   absl::StatusOr<bool> TryReserved();
 

@@ -1,4 +1,4 @@
-// The FUSE callbacks; of mount.cc alone.
+// The table of FUSE callbacks, and those about names, attributes and directories.
 #pragma once
 
 #define FUSE_USE_VERSION 312

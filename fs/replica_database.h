@@ -71,7 +71,7 @@ struct ReplicaDatabaseStatus {
   std::uint64_t pauses = 0;
 };
 
-// Apply, Redo, InstallCopy, EndTurn and Close come from one thread at a time, which must not serve FUSE
+// Apply, InstallCopy, EndTurn and Close come from one thread at a time, which must not serve FUSE
 // requests. The other functions are thread-safe. ReadShm and WriteShm take a lock that is only held
 // for copying, so any FUSE thread may call them at any time.
 class ReplicaDatabase {
@@ -97,10 +97,6 @@ class ReplicaDatabase {
   // does not follow the position. Other errors than DataLoss leave the old state; the entry may be
   // tried again.
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload);
-  // Applies an entry that may already be in the files, in part or whole (L5): digests are not
-  // compared. After the last entry of the log the state is right again; the position is that of the
-  // entry.
-  absl::StatusOr<ApplyOutcome> Redo(const LogEntry& entry, ByteSource& payload);
   // See ApplyTarget. The pages that differ become one change; `file` is deleted or renamed on
   // kApplied.
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
@@ -142,22 +138,11 @@ class ReplicaDatabase {
   absl::StatusOr<std::uint64_t> ShmSize() const;
 
  private:
-  // What a change is to lead to.
-  struct Target {
-    DatabasePosition position;
-    bool verify = true;
-  };
   // What the change does to page 1, as far as it decides about the mode.
   struct PageOne {
     bool wal_mode = false;
     bool counter_moved = false;
   };
-  struct Readiness {
-    bool ready = false;
-    int blocked_by_pid = 0;
-    absl::Duration readers_turn;  // see JournalApply::Attempt
-  };
-
   ReplicaDatabase(std::unique_ptr<ReplicaFiles> files, PageCache* cache,
                   const DatabasePosition& position, const ReplicaDatabaseOptions& options);
 
@@ -169,30 +154,29 @@ class ReplicaDatabase {
   absl::Status Drop(const LogEntry& entry);
   void Detach();
 
-  // Applying (replica_database_apply.cc).
-  absl::StatusOr<ApplyOutcome> ApplyEntry(const LogEntry& entry, ByteSource& payload, bool verify);
-  absl::Status CheckFollows(const LogEntry& entry, bool verify) const;
-  static ApplyOutcome NotReady(const Readiness& readiness);
-  absl::StatusOr<Readiness> MakeReady(std::uint32_t page_size, JournalApply::Turn turn);
-  absl::StatusOr<Readiness> AttachAgain();
+  // Applying (replica_database_apply.cc). A target is the position that a change is to lead to.
+  absl::Status CheckFollows(const LogEntry& entry) const;
+  static ApplyOutcome NotReady(const JournalApply::Attempt& attempt);
+  absl::StatusOr<JournalApply::Attempt> MakeReady(std::uint32_t page_size, JournalApply::Turn turn);
+  absl::StatusOr<JournalApply::Attempt> AttachAgain();
   absl::StatusOr<bool> PauseForRestart();
-  absl::StatusOr<Readiness> LeaveWal();
+  absl::StatusOr<JournalApply::Attempt> LeaveWal();
   // Whether there is a main file.
   bool Exists() const;
   BaseState Base();
-  absl::Status Write(ChangeStream& stream, const Target& target);
-  absl::Status WriteCopy(const std::string& file, const Target& target);
-  absl::Status WriteNew(ChangeStream& stream, const Target& target);
-  absl::Status AdoptFile(const std::string& path, const Target& target);
+  absl::Status Write(ChangeStream& stream, const DatabasePosition& target);
+  absl::Status WriteCopy(const std::string& file, const DatabasePosition& target);
+  absl::Status WriteNew(ChangeStream& stream, const DatabasePosition& target);
+  absl::Status AdoptFile(const std::string& path, const DatabasePosition& target);
   absl::Status WriteWal(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                        const Target& target);
+                        const DatabasePosition& target);
   absl::Status AppendFrames(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                            const Target& target);
+                            const DatabasePosition& target);
   absl::Status WriteInPlace(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                            const PageOne& page_one, const Target& target);
+                            const PageOne& page_one, const DatabasePosition& target);
   absl::Status WritePages(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                          const Target& target, bool* touched);
-  absl::Status CheckDigest(const ChangeStream& stream, const Target& target);
+                          const DatabasePosition& target, bool* touched);
+  absl::Status CheckDigest(const ChangeStream& stream, const DatabasePosition& target);
   absl::StatusOr<PageOne> InspectPageOne(const std::optional<ChangeStream::Page>& page);
   void SetAttributes(const FileAttributes& attributes);
   absl::Status Stop(absl::Status why);

@@ -32,15 +32,7 @@ bool IsThere(const DatabasePosition& position) {
 
 }  // namespace
 
-absl::StatusOr<ApplyOutcome> ReplicaDatabase::Apply(const LogEntry& entry, ByteSource& payload) {
-  return ApplyEntry(entry, payload, true);
-}
-
-absl::StatusOr<ApplyOutcome> ReplicaDatabase::Redo(const LogEntry& entry, ByteSource& payload) {
-  return ApplyEntry(entry, payload, false);
-}
-
-absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry, bool verify) const {
+absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry) const {
   const ReplicaDatabaseStatus now = status();
   if (closed_) return absl::FailedPreconditionError("the database was closed for a role change");
   if (!now.stopped.ok()) return now.stopped;
@@ -48,7 +40,7 @@ absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry, bool verify) c
   // deleted goes on when it is made again, and the files that knew it are gone.
   const bool follows = IsThere(now.position) ? entry.txid == now.position.txid.Next()
                                              : entry.txid > now.position.txid;
-  if (!follows || (verify && entry.digest_before != now.position.digest)) {
+  if (!follows || entry.digest_before != now.position.digest) {
     return absl::FailedPreconditionError(fmt::format(
         "log entry {} (TXID {}, digest before {:016x}) does not follow TXID {}, digest {:016x}",
         entry.index.value, entry.txid.value, entry.digest_before, now.position.txid.value,
@@ -57,27 +49,24 @@ absl::Status ReplicaDatabase::CheckFollows(const LogEntry& entry, bool verify) c
   return absl::OkStatus();
 }
 
-absl::StatusOr<ApplyOutcome> ReplicaDatabase::ApplyEntry(const LogEntry& entry, ByteSource& payload,
-                                                         bool verify) {
+absl::StatusOr<ApplyOutcome> ReplicaDatabase::Apply(const LogEntry& entry, ByteSource& payload) {
   if (entry.kind == EntryKind::kDrop && !closed_) {
     // Whatever state the database is in: also one that has stopped goes.
     ECHOFS_RETURN_IF_ERROR(Drop(entry));
     return ApplyOutcome{};
   }
-  ECHOFS_RETURN_IF_ERROR(CheckFollows(entry, verify));
+  ECHOFS_RETURN_IF_ERROR(CheckFollows(entry));
   if (entry.kind != EntryKind::kChangeSet || !IsValidPageSize(entry.page_size)) {
     return absl::InvalidArgumentError(
         fmt::format("log entry {} is not a change set", entry.index.value));
   }
-  ECHOFS_ASSIGN_OR_RETURN(const Readiness readiness,
+  ECHOFS_ASSIGN_OR_RETURN(const JournalApply::Attempt attempt,
                           MakeReady(entry.page_size, JournalApply::Turn::kApply));
-  if (!readiness.ready) return NotReady(readiness);
+  if (!attempt.held) return NotReady(attempt);
 
-  Target target;
-  target.verify = verify;
-  target.position = {entry.database,  entry.txid,       entry.digest_after,
-                     entry.page_size, entry.page_count, entry.attributes,
-                     entry.wal,       entry.index,      false};
+  const DatabasePosition target{entry.database,  entry.txid,       entry.digest_after,
+                                entry.page_size, entry.page_count, entry.attributes,
+                                entry.wal,       entry.index,      false};
   absl::StatusOr<std::unique_ptr<ChangeStream>> stream = OpenChangeSet(entry, &payload, Base());
   const absl::Status written = stream.ok() ? Write(**stream, target) : stream.status();
   if (written.ok()) return ApplyOutcome{};
@@ -85,11 +74,11 @@ absl::StatusOr<ApplyOutcome> ReplicaDatabase::ApplyEntry(const LogEntry& entry, 
   return absl::IsDataLoss(written) ? Stop(written) : written;
 }
 
-ApplyOutcome ReplicaDatabase::NotReady(const Readiness& readiness) {
-  if (readiness.readers_turn > absl::ZeroDuration()) {
-    return {ApplyOutcome::Kind::kLater, 0, readiness.readers_turn};
+ApplyOutcome ReplicaDatabase::NotReady(const JournalApply::Attempt& attempt) {
+  if (attempt.readers_turn > absl::ZeroDuration()) {
+    return {ApplyOutcome::Kind::kLater, 0, attempt.readers_turn};
   }
-  return {ApplyOutcome::Kind::kBlocked, readiness.blocked_by_pid, {}};
+  return {ApplyOutcome::Kind::kBlocked, attempt.blocked_by_pid, {}};
 }
 
 absl::Status ReplicaDatabase::EndTurn() {
@@ -111,37 +100,36 @@ BaseState ReplicaDatabase::Base() {
   return base;
 }
 
-absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::MakeReady(std::uint32_t page_size,
-                                                                      JournalApply::Turn turn) {
-  Readiness readiness{true, 0, {}};
+absl::StatusOr<JournalApply::Attempt> ReplicaDatabase::MakeReady(std::uint32_t page_size,
+                                                                 JournalApply::Turn turn) {
+  JournalApply::Attempt attempt{true, 0, {}};
   if (Exists() && wal_ == nullptr && journal_ == nullptr) {
-    ECHOFS_ASSIGN_OR_RETURN(readiness, AttachAgain());
-    if (!readiness.ready) return readiness;
+    ECHOFS_ASSIGN_OR_RETURN(attempt, AttachAgain());
+    if (!attempt.held) return attempt;
   }
   if (wal_ != nullptr && page_size != position().page_size) {
-    ECHOFS_ASSIGN_OR_RETURN(readiness, LeaveWal());
+    ECHOFS_ASSIGN_OR_RETURN(attempt, LeaveWal());
     alone_wanted_since_ =
-        readiness.ready ? absl::InfiniteFuture() : std::min(alone_wanted_since_, absl::Now());
+        attempt.held ? absl::InfiniteFuture() : std::min(alone_wanted_since_, absl::Now());
   } else if (wal_ != nullptr) {
     ECHOFS_ASSIGN_OR_RETURN(const bool pause, PauseForRestart());
-    if (pause) readiness = {false, wal_->ReaderPid(), {}};
+    if (pause) attempt = {false, wal_->ReaderPid(), {}};
   } else if (journal_ != nullptr) {
-    ECHOFS_ASSIGN_OR_RETURN(const JournalApply::Attempt attempt, journal_->TryLock(turn));
-    readiness = {attempt.held, attempt.blocked_by_pid, attempt.readers_turn};
+    ECHOFS_ASSIGN_OR_RETURN(attempt, journal_->TryLock(turn));
   }
   absl::MutexLock lock(&mutex_);
-  status_.blocked_by_pid = readiness.blocked_by_pid;
-  return readiness;
+  status_.blocked_by_pid = attempt.blocked_by_pid;
+  return attempt;
 }
 
 // After an application was in the way when the file had just been adopted.
-absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::AttachAgain() {
+absl::StatusOr<JournalApply::Attempt> ReplicaDatabase::AttachAgain() {
   Detach();
   int pid = 0;
   const absl::Status attached = Attach(&pid);
-  if (absl::IsUnavailable(attached)) return Readiness{false, pid, {}};
+  if (absl::IsUnavailable(attached)) return JournalApply::Attempt{false, pid, {}};
   ECHOFS_RETURN_IF_ERROR(attached);
-  return Readiness{true, 0, {}};
+  return JournalApply::Attempt{true, 0, {}};
 }
 
 // A3: with readers that overlap all the time a restart never finds the WAL unused. While nothing is
@@ -174,10 +162,10 @@ absl::StatusOr<bool> ReplicaDatabase::PauseForRestart() {
 
 // On success EXCLUSIVE is held and journal_ is set: nobody sees the database without its WAL until
 // it is unlocked.
-absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::LeaveWal() {
+absl::StatusOr<JournalApply::Attempt> ReplicaDatabase::LeaveWal() {
   ECHOFS_ASSIGN_OR_RETURN(const DatabaseLock::Attempt attempt,
                           lock_->TryExclusive(DatabaseLock::Pending::kDrop));
-  if (!attempt.held) return Readiness{false, attempt.blocked_by_pid, {}};
+  if (!attempt.held) return JournalApply::Attempt{false, attempt.blocked_by_pid, {}};
   {
     absl::MutexLock content(&content_mutex_);
     const absl::Status stopped = wal_->Stop();
@@ -199,7 +187,7 @@ absl::StatusOr<ReplicaDatabase::Readiness> ReplicaDatabase::LeaveWal() {
   wal.reset();
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
-  return Readiness{true, 0, {}};
+  return JournalApply::Attempt{true, 0, {}};
 }
 
 bool ReplicaDatabase::ReadersAreOverdue() const {
@@ -226,11 +214,10 @@ absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
   return result;
 }
 
-absl::Status ReplicaDatabase::Write(ChangeStream& stream, const Target& target) {
+absl::Status ReplicaDatabase::Write(ChangeStream& stream, const DatabasePosition& target) {
   if (!Exists()) return WriteNew(stream, target);
   ECHOFS_ASSIGN_OR_RETURN(const std::optional<ChangeStream::Page> first, stream.Next());
   ECHOFS_ASSIGN_OR_RETURN(PageOne page_one, InspectPageOne(first));
-  if (!target.verify) page_one.counter_moved = true;  // redo: no reader has a cache yet
   if (wal_ != nullptr && !page_one.wal_mode && page_one.counter_moved) {
     ECHOFS_RETURN_IF_ERROR(LeaveWal().status());  // with readers there, the WAL stays for now
   }
@@ -244,12 +231,12 @@ absl::Status ReplicaDatabase::Write(ChangeStream& stream, const Target& target) 
     status_.wal_mode = page_one.wal_mode;
   }
   UpdateStatus();
-  SetAttributes(target.position.attributes);
+  SetAttributes(target.attributes);
   return absl::OkStatus();
 }
 
 absl::Status ReplicaDatabase::WriteWal(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                                       const Target& target) {
+                                       const DatabasePosition& target) {
   wal_->Begin();
   const absl::Status appended = AppendFrames(stream, page, target);
   if (!appended.ok()) {
@@ -260,7 +247,7 @@ absl::Status ReplicaDatabase::WriteWal(ChangeStream& stream, std::optional<Chang
   const absl::Status checkpointed = wal_->MaybeCheckpoint();
   if (!checkpointed.ok()) {
     // The change set is in; the WAL goes on growing until a later try succeeds.
-    spdlog::warn("checkpoint of {} failed, will be tried again: {}", target.position.name,
+    spdlog::warn("checkpoint of {} failed, will be tried again: {}", target.name,
                  checkpointed.ToString());
   }
   return absl::OkStatus();
@@ -268,22 +255,23 @@ absl::Status ReplicaDatabase::WriteWal(ChangeStream& stream, std::optional<Chang
 
 absl::Status ReplicaDatabase::AppendFrames(ChangeStream& stream,
                                            std::optional<ChangeStream::Page> page,
-                                           const Target& target) {
+                                           const DatabasePosition& target) {
   while (page) {
     ECHOFS_RETURN_IF_ERROR(wal_->AddPage(page->number, page->content));
     ECHOFS_ASSIGN_OR_RETURN(page, stream.Next());
   }
   ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
   absl::MutexLock content(&content_mutex_);
-  ECHOFS_RETURN_IF_ERROR(wal_->Commit(target.position.page_count));
-  SetPosition(target.position);
+  ECHOFS_RETURN_IF_ERROR(wal_->Commit(target.page_count));
+  SetPosition(target);
   return absl::OkStatus();
 }
 
 // The caller holds EXCLUSIVE.
 absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
                                            std::optional<ChangeStream::Page> page,
-                                           const PageOne& page_one, const Target& target) {
+                                           const PageOne& page_one,
+                                           const DatabasePosition& target) {
   const bool changes = page.has_value();
   bool touched = false;
   {
@@ -293,7 +281,7 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
       damaged_ |= touched;
       return touched ? Stop(written) : written;
     }
-    SetPosition(target.position);
+    SetPosition(target);
     absl::MutexLock lock(&mutex_);
     status_.wal_mode = page_one.wal_mode;
   }
@@ -309,8 +297,8 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
 // *touched says whether the file was written to.
 absl::Status ReplicaDatabase::WritePages(ChangeStream& stream,
                                          std::optional<ChangeStream::Page> page,
-                                         const Target& target, bool* touched) {
-  const std::uint32_t page_size = target.position.page_size;
+                                         const DatabasePosition& target, bool* touched) {
+  const std::uint32_t page_size = target.page_size;
   std::vector<PageNumber> numbers;
   std::vector<std::uint8_t> buffered;
   while (page && buffered.size() < kVerifyBufferSize) {
@@ -330,14 +318,15 @@ absl::Status ReplicaDatabase::WritePages(ChangeStream& stream,
     ECHOFS_ASSIGN_OR_RETURN(page, stream.Next());
     if (!page) ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
   }
-  return journal_->Finish(target.position.page_count);
+  return journal_->Finish(target.page_count);
 }
 
-absl::Status ReplicaDatabase::CheckDigest(const ChangeStream& stream, const Target& target) {
-  if (!target.verify || stream.digest() == target.position.digest) return absl::OkStatus();
-  return absl::DataLossError(fmt::format(
-      "digest of {} after TXID {} would be {:016x}, but is {:016x} on the primary",
-      target.position.name, target.position.txid.value, stream.digest(), target.position.digest));
+absl::Status ReplicaDatabase::CheckDigest(const ChangeStream& stream,
+                                          const DatabasePosition& target) {
+  if (stream.digest() == target.digest) return absl::OkStatus();
+  return absl::DataLossError(
+      fmt::format("digest of {} after TXID {} would be {:016x}, but is {:016x} on the primary",
+                  target.name, target.txid.value, stream.digest(), target.digest));
 }
 
 // A failure is no reason to refuse the change set, which is in the files by now.

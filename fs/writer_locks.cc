@@ -8,14 +8,6 @@
 namespace echofs::fs {
 namespace {
 
-absl::StatusOr<bool> Shared(LockFile& main) {
-  ECHOFS_ASSIGN_OR_RETURN(const bool pending,
-                          main.TryLock(LockKind::kShared, sqlite::kPendingByte, 1));
-  if (!pending) return false;
-  const ScopedUnlock unlock(&main, sqlite::kPendingByte, 1);
-  return main.TryLock(LockKind::kShared, sqlite::kSharedFirst, sqlite::kSharedSize);
-}
-
 absl::StatusOr<bool> Exclusive(LockFile& main) {
   return main.TryLock(LockKind::kExclusive, sqlite::kPendingByte, 2 + sqlite::kSharedSize);
 }
@@ -31,7 +23,7 @@ absl::StatusOr<bool> TryLockWriters(const std::string& mounted_path, bool wal_mo
     ECHOFS_ASSIGN_OR_RETURN(held,
                             taken.main->TryLock(LockKind::kExclusive, sqlite::kReservedByte, 1));
   } else {
-    ECHOFS_ASSIGN_OR_RETURN(held, Shared(*taken.main));
+    ECHOFS_ASSIGN_OR_RETURN(held, TrySharedLock(*taken.main));
     if (!held) return false;
     auto shm = LockFile::Open(mounted_path + std::string(sqlite::kShmSuffix));
     if (absl::IsNotFound(shm.status())) {

@@ -125,7 +125,7 @@ void Node::ResumeWriters() {
 }
 
 void Node::StepDown(const std::string& reason) {
-  spdlog::warn("node {} is not the primary any more: {}", options_.node_id, reason);
+  spdlog::info("node {} is not the primary any more: {}", options_.node_id, reason);
   while (true) {
     const absl::Status status = TryStepDown();
     absl::MutexLock lock(&mutex_);

@@ -132,7 +132,11 @@ void RoleMachine::OnLeaseReply(absl::Time now, std::uint64_t id,
     }
   } else if (announce_.id == id) {
     announce_ = {};
-    if (!reply.ok()) next_announce_ = now + RetryDelay(options_.ttl);
+    if (reply.ok()) {
+      announced_term_ = announced_->ended_term;
+    } else {
+      next_announce_ = now + RetryDelay(options_.ttl);
+    }
   }
   Proceed(now);
 }

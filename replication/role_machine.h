@@ -269,7 +269,8 @@ class RoleMachine {
   absl::Time next_renew_ = absl::InfinitePast();
   absl::Time next_change_ = absl::InfinitePast();
   absl::Time next_announce_ = absl::InfinitePast();
-  std::optional<NodeAnnouncement> announced_;
+  std::optional<NodeAnnouncement> announced_;  // last, with or without a reply
+  std::optional<Term> announced_term_;         // ended_term of the last one that the backend has
 };
 
 }  // namespace echofs

@@ -123,6 +123,8 @@ void RoleMachine::ProceedStanding(absl::Time now) {
     return;
   }
   if (now < barred_until_ || !MayStand()) return;
+  // The backend gives a term above those of the announced logs, and the others wait for our last word.
+  if (announced_term_ != ended_term_) return;
   if (MyTurn(now)) Acquire(now);
 }
 

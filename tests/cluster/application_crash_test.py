@@ -45,7 +45,7 @@ class ApplicationCrashTest(ClusterTest):
     def test_commit_whose_writer_died_before_the_wal_index_counts_C3(self):
         cluster = self.cluster()
         path = cluster.primary.path("c.db")
-        alive = sqlite3.connect(path, isolation_level=None, timeout=20)
+        alive = sqlite3.connect(path, isolation_level=None, timeout=60)
         self.addCleanup(alive.close)
         alive.execute("pragma journal_mode=wal")
         alive.execute("create table t(v text)")
@@ -79,14 +79,14 @@ class ApplicationCrashTest(ClusterTest):
         names = [("w.db", "wal"), ("d.db", "delete")]
         alive = {}
         for name, mode in names:
-            connection = sqlite3.connect(cluster.primary.path(name), isolation_level=None, timeout=30)
+            connection = sqlite3.connect(cluster.primary.path(name), isolation_level=None, timeout=60)
             self.addCleanup(connection.close)
             connection.execute(f"pragma journal_mode={mode}")
             connection.execute("create table t(id integer primary key, v)")
             alive[name] = connection
         script = """
 import sqlite3, sys
-c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)
 c.execute('pragma cache_size=5')
 c.execute('pragma synchronous=normal')
 while True:

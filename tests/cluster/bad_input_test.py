@@ -76,8 +76,8 @@ class BadInputTest(harness.ClusterTest):
                              (base + "data: 7", ":3:", "data")):
             path = self.write_config(text)
             for command in (["config", "check", "--config", path], ["mount", "--config", path]):
-                done = subprocess.run([harness.ECHOFS, *command], timeout=20, check=False, text=True,
-                                      stdin=subprocess.DEVNULL, capture_output=True)
+                done = subprocess.run([harness.ECHOFS, *command], timeout=harness.COMMAND_SECONDS, check=False,
+                                      stdin=subprocess.DEVNULL, capture_output=True, text=True)
                 self.assertEqual(done.returncode, 2, (text, done))
                 for word in words:
                     self.assertIn(word, done.stderr, text)

@@ -69,7 +69,7 @@ class FossilTest(harness.ClusterTest):
         return f"http://127.0.0.1:{port}"
 
     def get(self, url):
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=harness.WAIT_SECONDS) as answer:
             self.assertEqual(answer.status, 200)
             return answer.read().decode()
 

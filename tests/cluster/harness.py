@@ -8,115 +8,17 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
-import sys
-import time
 import unittest
 
+# Tests use what is in these by this module's name.
+from applications import Reader, RingReader, RingWriter, Writer, wait_all_records
 from database_content import read_database
+from processes import (COMMAND_SECONDS, NOBODY, WAIT_SECONDS, as_nobody, children_of, free_port, is_mounted,
+                       needs_root, process_name, run, scaled, thread_states, wait_for)
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 ECHOFS = os.environ["ECHOFS"]
-WAIT_SECONDS = 30
-COMMAND_SECONDS = 60
-NOBODY = 65534  # user and group
-LONG = os.environ.get("ECHOFS_LONG") == "1"  # ./dev long
-
-needs_root = unittest.skipUnless(os.geteuid() == 0, "only root can become another user")
-
-
-def scaled(short, long):
-    """How much of something a test does: `short` in ./dev test, `long` in ./dev long."""
-    return long if LONG else short
-
-
-def as_nobody():
-    """What to put before a command that an ordinary user is to run."""
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-
-
-def wait_for(condition, what, seconds=WAIT_SECONDS):
-    """Until condition() is true; returns its value. `what` may be a function that explains."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            text = what() if callable(what) else what
-            raise AssertionError(f"gave up after {seconds} s waiting for {text}")
-        time.sleep(0.005)
-
-
-def run(command, seconds=COMMAND_SECONDS, check=True, **options):
-    """Runs a program to its end. With `check`, fails the test when it fails."""
-    done = subprocess.run(command, timeout=seconds, check=False, text=True,
-                          stdin=options.pop("stdin", subprocess.DEVNULL) if "input" not in options
-                          else None,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-    if check and done.returncode != 0:
-        raise AssertionError(f"{command} ended with {done.returncode}\n{done.stdout}{done.stderr}")
-    return done
-
-
-# Ports that were given out once are not given out again in this process.
-_used_ports = set()
-
-
-def free_port():
-    """Below the range from which the kernel takes ports for connections."""
-    first = 10000 + (os.getpid() * 37) % 15000
-    for port in range(first, 32000):
-        if port in _used_ports:
-            continue
-        with contextlib.closing(socket.socket()) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        _used_ports.add(port)
-        return port
-    raise AssertionError("no free port")
-
-
-def is_mounted(directory):
-    with open("/proc/self/mountinfo", encoding="utf-8") as table:
-        return any(line.split()[4] == directory for line in table)
-
-
-def children_of(parent):
-    found = []
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as stat:
-                text = stat.read()
-        except OSError:
-            continue
-        if int(text[text.rindex(")") + 2:].split()[1]) == parent:
-            found.append(int(entry))
-    return found
-
-
-def process_name(pid):
-    with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
-        return comm.read().strip()
-
-
-def thread_states(pid):
-    """States of the process's threads, such as {"S", "D"}; empty when it is gone."""
-    states = set()
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/stat",
-                                                    encoding="utf-8", errors="replace") as stat:
-                text = stat.read()
-                states.add(text[text.rindex(")") + 2])
-    return states
 
 
 class Node:
@@ -237,7 +139,7 @@ class Node:
             return log.read().decode(errors="replace")
 
     def connect(self, name, **options):
-        options.setdefault("timeout", 20)
+        options.setdefault("timeout", 60)
         options.setdefault("isolation_level", None)
         return sqlite3.connect(self.path(name), **options)
 
@@ -384,108 +286,8 @@ class ClusterTest(unittest.TestCase):
         self.addCleanup(end)
         return process
 
-    def writer(self, path, mode, synchronous="NORMAL"):
-        return Writer(self, path, mode, synchronous)
+    def writer(self, path, mode, synchronous="NORMAL", pause=0):
+        return Writer(self, path, mode, synchronous, pause)
 
     def reader(self, path):
         return Reader(self, path)
-
-
-class Application:
-    """A process that works in a mount until it is stopped; what it did is in the lines of a file."""
-
-    program = None
-
-    def __init__(self, test, path, *options):
-        self.test = test
-        self.path = path
-        base = f"{test.directory}/{self.program}-{len(test.applications)}"
-        test.applications.append(self)
-        self.record = base + ".record"
-        self.log = base + ".log"
-        self.options = options
-        self.process = None
-
-    def start(self):
-        with open(self.log, "ab") as log:
-            self.process = self.test.spawn(
-                [sys.executable, os.path.join(HERE, self.program + ".py"), self.path, self.record,
-                 *self.options], stdout=log, stderr=log)
-        return self
-
-    def records(self):
-        if not os.path.exists(self.record):
-            return []
-        with open(self.record, encoding="utf-8") as record:
-            return [int(line) for line in record.read().split("\n")[:-1]]
-
-    def wait_records(self, count, seconds=WAIT_SECONDS):
-        """Until there are `count` more than now."""
-        target = len(self.records()) + count
-
-        def enough():
-            assert self.process.poll() is None, f"{self.program} ended: {self.log_text()}"
-            return len(self.records()) >= target
-
-        wait_for(enough, lambda: f"{count} more records of {self.program} {self.path}, which says: "
-                 + self.log_text(), seconds)
-
-    def log_text(self):
-        with open(self.log, encoding="utf-8") as log:
-            return log.read()
-
-    def stop(self):
-        """Ends it after what it is doing; it must have survived until now."""
-        assert self.process.poll() is None, f"{self.program} ended early: {self.log_text()}"
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(timeout=WAIT_SECONDS)
-        assert code == 0, f"{self.program} ended with {code}: {self.log_text()}"
-
-
-class Reader(Application):
-    """Reads the table `written` as fast as it can (reader.py)."""
-
-    program = "reader"
-
-    def wait_reads(self, count):
-        self.wait_records(count)
-
-
-class Writer(Application):
-    """Commits to the table `written` of a database as fast as it can (writer.py)."""
-
-    program = "writer"
-
-    def wait_commits(self, count):
-        """Until `count` more commits than now have returned."""
-        self.wait_records(count)
-
-    def check(self, node, name):
-        """Every commit that returned is in the database, with the right content (invariant D4)."""
-        committed = self.records()
-        # An id that was lost would be given again.
-        assert committed == sorted(set(committed)), "an id was committed twice"
-        with contextlib.closing(node.connect(name)) as connection:
-            rows = dict(connection.execute("SELECT id, length(filler) FROM written"))
-        missing = [i for i in committed if i not in rows]
-        assert not missing, f"{len(missing)} committed rows are missing, first {missing[:5]}"
-        wrong = [i for i, size in rows.items() if size != 100 + i * 7919 % 4000]
-        assert not wrong, f"rows {wrong[:5]} have wrong content"
-
-
-class RingReader(Application):
-    """Checks in each transaction what must hold in every state, and survives no error (ring.py)."""
-
-    program = "ring"
-
-    def __init__(self, test, path, *options):
-        super().__init__(test, path, "read", *options)
-
-
-class RingWriter(Application):
-    """Changes what RingReader checks, as fast as it can. With a journal mode it makes the tables first."""
-
-    program = "ring"
-
-    def __init__(self, test, path, *mode):
-        super().__init__(test, path, "write", *mode)

@@ -36,12 +36,10 @@ class LateReplicaTest(harness.ClusterTest):
         self.make_databases(cluster.primary)
         self.write_history(cluster.primary, 800)
         writers = self.start_writers(cluster.primary)
-        for writer in writers.values():
-            writer.wait_commits(5)
+        harness.wait_all_records(writers.values(), 5)
         for _ in range(2):
             cluster.add_replica().start()
-        for writer in writers.values():
-            writer.wait_commits(20)
+        harness.wait_all_records(writers.values(), 20)
         self.finish(cluster, writers)
 
     def test_replica_that_is_stopped_and_started_while_the_primary_commits(self):
@@ -49,11 +47,9 @@ class LateReplicaTest(harness.ClusterTest):
         self.make_databases(cluster.primary)
         writers = self.start_writers(cluster.primary)
         for _ in range(3):
-            for writer in writers.values():
-                writer.wait_commits(10)
+            harness.wait_all_records(writers.values(), 10)
             self.assertEqual(cluster.replica.stop(), 0)
-            for writer in writers.values():
-                writer.wait_commits(20)
+            harness.wait_all_records(writers.values(), 20)
             cluster.replica.start()
         self.finish(cluster, writers)
 
@@ -62,12 +58,10 @@ class LateReplicaTest(harness.ClusterTest):
         self.make_databases(cluster.primary)
         writers = self.start_writers(cluster.primary)
         for _ in range(2):
-            for writer in writers.values():
-                writer.wait_commits(10)
+            harness.wait_all_records(writers.values(), 10)
             self.assertEqual(cluster.primary.stop(), 0)
             cluster.primary.start()
-        for writer in writers.values():
-            writer.wait_commits(10)
+        harness.wait_all_records(writers.values(), 10)
         self.finish(cluster, writers)
         self.assertGreaterEqual(cluster.primary.status()["term"], 3)
 

@@ -373,7 +373,7 @@ class LiteFsFailuresTest(harness.ClusterTest):
 
     def grow_wal(self, path, sample):
         """Commits beside a reader that stays; returns what `sample` gave for the first and the last ones."""
-        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=20)) as connection, \
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as connection, \
                 contextlib.closing(sqlite3.connect(path, isolation_level=None)) as reader:
             connection.execute("PRAGMA journal_mode=wal")
             connection.execute("PRAGMA synchronous=NORMAL")

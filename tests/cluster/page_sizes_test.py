@@ -42,7 +42,7 @@ class PageSizesTest(harness.ClusterTest):
         harness.run(["cp", path, cluster.primary.mount + "/"])
         os.unlink(path)
         # It is taken when the kernel has told of the close, which cp does not wait for.
-        harness.wait_for(lambda: "app.db" in cluster.primary.databases(), "the change set of a gigabyte", 120)
+        harness.wait_for(lambda: "app.db" in cluster.primary.databases(), "the change set of a gigabyte")
         cluster.wait_positions(seconds=120)
         pages = cluster.primary.databases()["app.db"]["pages"]
         self.assertIn(pages, range(LOCK_PAGE - 40, LOCK_PAGE))

@@ -65,7 +65,7 @@ class ProgramsTest(harness.ClusterTest):
         cluster = self.cluster()
         modules = os.environ["ECHOFS_NODE_MODULES"]
         environment = {**os.environ, "NODE_PATH": modules}
-        done = harness.run(["node", os.path.join(harness.HERE, "node", "program.js"),
+        done = harness.run(["node", os.path.join(os.path.dirname(__file__), "node", "program.js"),
                             cluster.primary.path("app.db"), mode, str(ROWS)], env=environment)
         self.assertEqual(json.loads(done.stdout)["mode"], mode)
         self.check(cluster, mode)

@@ -2,16 +2,20 @@
 
     reader.py DATABASE RECORD
 
-Each read that went well adds the number of rows to the file RECORD, a line each. What a writer can never
-have committed (a hole, a row of the wrong size) ends it with exit code 3, damage with exit code 4. Other
+A read is one transaction that looks at the newest rows and at as many anywhere in the table, so that it costs the
+same however much was written. Each that went well adds the id of the last row to the file RECORD, a line each. What
+a writer can never have committed (a hole, a row of the wrong size) ends it with exit code 3, damage with exit code 4. Other
 errors are said on stderr and survived.
 """
 
 import os
+import random
 import signal
 import sqlite3
 import sys
 import time
+
+ROWS = 300  # that are looked at together
 
 stopped = False
 DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -22,15 +26,23 @@ def stop(*_):
     stopped = True
 
 
+def check_rows(connection, first, last):
+    count, wrong = connection.execute(
+        "SELECT count(*), count(*) FILTER (WHERE length(filler) != 100 + id * 7919 % 4000) FROM written "
+        "WHERE id BETWEEN ? AND ?", (first, last)).fetchone()
+    if count != last - first + 1 or wrong:
+        print(f"{count} rows from {first} to {last}, {wrong} are wrong", file=sys.stderr, flush=True)
+        sys.exit(3)
+
+
 def read(connection, record):
     while not stopped:
-        count, last, wrong = connection.execute(
-            "SELECT count(*), coalesce(max(id), 0), "
-            "count(*) FILTER (WHERE length(filler) != 100 + id * 7919 % 4000) FROM written").fetchone()
-        if count != last or wrong:
-            print(f"{count} rows, the last is {last}, {wrong} are wrong", file=sys.stderr, flush=True)
-            sys.exit(3)
-        os.write(record, b"%d\n" % count)
+        connection.execute("BEGIN")
+        last = connection.execute("SELECT coalesce(max(id), 0) FROM written").fetchone()[0]
+        for end in (last, random.randint(min(last, ROWS), last)):
+            check_rows(connection, max(1, end - ROWS + 1), end)
+        connection.execute("COMMIT")
+        os.write(record, b"%d\n" % last)
         time.sleep(0.001)
 
 

@@ -18,10 +18,7 @@ class ReplicaReadersTest(harness.ClusterTest):
                    for node in (cluster.primary, cluster.replica, cluster.replica)]
         end = time.monotonic() + 4
         while time.monotonic() < end:
-            for reader in readers:
-                reader.wait_reads(5)
-            for writer in writers:
-                writer.wait_commits(5)
+            harness.wait_all_records([*readers, *writers], 5)
         for application in (*readers, *writers):
             application.stop()
         cluster.wait_converged()

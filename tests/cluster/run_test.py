@@ -21,7 +21,7 @@ import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-TEST_SECONDS = 3600 if os.environ.get("ECHOFS_LONG") == "1" else 150
+TEST_SECONDS = 3600 if os.environ.get("ECHOFS_LONG") == "1" else 600
 PR_SET_CHILD_SUBREAPER = 36
 
 

@@ -1,6 +1,10 @@
 #include "tests/replication/test_cluster.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -16,6 +20,19 @@ std::uint64_t NextRandom(std::atomic<std::uint64_t>& state) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
+}
+
+// Nobody else's for the moment. Its address must be known before the node listens: others are told.
+int FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ECHOFS_CHECK(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  ECHOFS_CHECK(getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  close(fd);
+  return ntohs(address.sin_port);
 }
 
 }  // namespace
@@ -53,6 +70,26 @@ absl::Status TestNode::StartReplica(const std::string& primary_address) {
   return Start(std::move(options));
 }
 
+absl::Status TestNode::StartMember(TableLeaseService* service, absl::Duration ttl, bool candidate) {
+  lease_ = service->ForNode(id_);
+  if (port_ == 0) port_ = FreePort();
+  fence_.OpenUntil(absl::InfinitePast());
+  NodeOptions options;
+  options.listen = address();
+  options.advertise = address();
+  options.lease = lease_.get();
+  options.fence = &fence_;
+  options.lease_ttl = ttl;
+  options.candidate = candidate;
+  return Start(std::move(options));
+}
+
+bool TestNode::TryCommit(const std::string& database) {
+  if (node_->role() != NodeRole::kPrimary || !fence_.open()) return false;
+  Commit(database);
+  return true;
+}
+
 absl::Status TestNode::Start(NodeOptions options) {
   ECHOFS_CHECK(node_ == nullptr);
   ECHOFS_ASSIGN_OR_RETURN(log_, ChangeLog::Open(directory_ / "log", log_options));
@@ -74,6 +111,7 @@ void TestNode::Stop() {
 void TestNode::Kill() {
   node_ = nullptr;
   log_ = nullptr;
+  lease_ = nullptr;
 }
 
 LogIndex TestNode::Commit(const std::string& database, int transactions) {

@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "replication/change_log.h"
+#include "replication/commit_fence.h"
 #include "replication/node.h"
 #include "tests/replication/page_store.h"
+#include "tests/replication/table_lease.h"
 #include "tests/replication/temp_directory.h"
 
 namespace echofs {
@@ -32,12 +34,16 @@ class TestNode {
   absl::Status StartPrimary();
   // As a replica of the node at this address.
   absl::Status StartReplica(const std::string& primary_address);
+  // As a node whose role the lease decides. The lease must outlive this node.
+  absl::Status StartMember(TableLeaseService* service, absl::Duration ttl, bool candidate = true);
   // In order, as SIGTERM does.
   void Stop();
   // With nothing synced, as a crash of the process does. The log and the databases are opened anew
   // later.
   void Kill();
 
+  // Commits if the fence lets it, as an application on this node would.
+  bool TryCommit(const std::string& database);
   // Small change sets with random content, in `database`. Returns the last index.
   LogIndex Commit(const std::string& database, int transactions = 1);
   LogIndex Drop(const std::string& database);
@@ -66,6 +72,8 @@ class TestNode {
   TempDirectory directory_;
   PageStore store_;
   std::unique_ptr<ChangeLog> log_;
+  std::unique_ptr<Lease> lease_;
+  CommitFence fence_;
   std::unique_ptr<Node> node_;
   int port_ = 0;
   std::atomic<std::uint64_t> random_;
