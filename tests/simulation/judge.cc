@@ -128,6 +128,13 @@ void Judge::OnLogOpened(int node, const ChangeLog& log) {
     world_->Fail(fmt::format("J5: n{} has lost {}, which was on its disk; it ends at {}", node,
                              Show(durable_[node]), Show(end)));
   }
+  // A term's first entry that was not on disk yet: nobody else was sent it, so the term may be opened again.
+  const LogPosition lost = ends_[node];
+  if (lost.index > end.index && entries_[Key(lost)].kind == EntryKind::kOpenTerm &&
+      tenures_[lost.term.value].owner == node && lost.term > end.term) {
+    entries_.erase(Key(lost));
+    tenures_.erase(lost.term.value);
+  }
   ends_[node] = durable_[node] = end;
 }
 
@@ -187,7 +194,10 @@ void Judge::OnAcknowledged(int node, LogPosition position) {
     world_->Fail(fmt::format("J6: n{} counts {} as acknowledged, which term {} lacks", node,
                              Show(position), newest));
   }
-  if (InHistory(acknowledged_, position)) acknowledged_ = position;
+  if (InHistory(acknowledged_, position) && acknowledged_ != position) {
+    world_->Trace("n{}: acknowledged {}", node, Show(position));
+    acknowledged_ = position;
+  }
 }
 
 void Judge::OnTold(LogPosition position, std::uint64_t number) {

@@ -1,5 +1,7 @@
 #include "tests/simulation/lease_service.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -41,8 +43,12 @@ void LeaseService::Call(const LeaseCall& call, const std::string& node_id,
   // Durable before anybody learns of it.
   stored_ = table_->tenure();
   if (record().term != before.term) {
-    world_->Trace("lease service: term {} for {}", record().term.value, record().primary_id);
+    world_->Trace("lease service: term {} for {}, in sync: {}", record().term.value,
+                  record().primary_id, fmt::join(record().in_sync, " "));
     world_->judge->OnTermGiven(before, record(), call.kind == LeaseCall::Kind::kTransfer);
+  }
+  if (record().in_sync != before.in_sync) {
+    world_->Trace("lease service: in sync: {}", fmt::join(record().in_sync, " "));
   }
   world_->Mix(record().revision);
   reply(std::move(result));
