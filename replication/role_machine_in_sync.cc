@@ -59,6 +59,7 @@ void RoleMachine::ProceedInSync(absl::Time now) {
 std::vector<std::string> RoleMachine::WantedInSync(
     const std::vector<FollowerProgress>& followers) const {
   std::vector<std::string> wanted = in_sync_;
+  if (!Contains(wanted, options_.node_id)) wanted.push_back(options_.node_id);
   for (const FollowerProgress& follower : followers) {
     const bool near = follower.connected && follower.lag < options_.ack_timeout / 2;
     if (near && !Contains(wanted, follower.node_id)) wanted.push_back(follower.node_id);
