@@ -140,11 +140,12 @@ void Judge::OnLogOpened(int node, const ChangeLog& log) {
 
 // ---- J8 ----
 
-void Judge::OnCut(Process& process, LogPosition kept, LogPosition history) {
+void Judge::OnCut(Process& process, std::optional<LogPosition> kept, LogPosition history) {
   const int node = process.node().number();
   const absl::StatusOr<std::set<LogPosition>> orphans = process.orphans().Kept();
   if (!orphans.ok()) return;  // no power
-  for (LogIndex i = ends_[node].index; i > kept.index && i >= process.log().first_index();
+  const LogIndex kept_index = kept ? kept->index : LogIndex{};
+  for (LogIndex i = ends_[node].index; i > kept_index && i >= process.log().first_index();
        i = i.Previous()) {
     const LogPosition position = At(i, ends_[node]);
     if (InHistory(position, history)) break;
@@ -155,8 +156,8 @@ void Judge::OnCut(Process& process, LogPosition kept, LogPosition history) {
     }
     if (kept_[node].insert(position).second) ++world_->counts.orphans;
   }
-  if (durable_[node].index > kept.index) durable_[node] = kept;
-  if (kept.index.value > 0) ends_[node] = kept;
+  if (durable_[node].index > kept_index) durable_[node] = kept.value_or(LogPosition());
+  if (kept) ends_[node] = *kept;
 }
 
 // ---- J6 ----

@@ -45,8 +45,9 @@ class Judge {
   void OnSynced(int node, const ChangeLog& log);
   // The log was recovered, or has begun anew.
   void OnLogOpened(int node, const ChangeLog& log);
-  // The log will lose its entries after `kept`; the history that it takes part in from now on ends at `history`.
-  void OnCut(Process& process, LogPosition kept, LogPosition history);
+  // The log will lose its entries after `kept`, or all of them; the history that it takes part in from now on ends at
+  // `history`.
+  void OnCut(Process& process, std::optional<LogPosition> kept, LogPosition history);
   // After each event of a node.
   void OnMachine(Process& process);
   void OnForcedPromotion() { acknowledged_may_go_ = true; }

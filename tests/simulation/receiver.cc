@@ -142,7 +142,7 @@ absl::Status Receiver::OnBase(const Base& base) {
   // Where it cannot be known what is in the primary's history, everything is kept.
   ECHOFS_RETURN_IF_ERROR(KeepOrphans(common));
   const LogPosition end{base.state.term, base.state.index};
-  process_->world().judge->OnCut(*process_, {}, end);
+  process_->world().judge->OnCut(*process_, std::nullopt, end);
   ECHOFS_RETURN_IF_ERROR(log.Reset(end.index, end.term, base.state.databases, hello_.history));
   process_->world().judge->OnLogOpened(process_->node().number(), log);
   process_->databases().LogWasReset();
