@@ -49,6 +49,7 @@ class Daemon {
   const Config& config_;
   std::optional<DataDirectory> directory_;
   std::unique_ptr<ChangeLog> log_;
+  CommitFence fence_;
   std::unique_ptr<fs::DatabaseSet> databases_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<fs::FileSystem> file_system_;
@@ -146,6 +147,7 @@ absl::Status Daemon::Start() {
   status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
   ECHOFS_ASSIGN_OR_RETURN(admin_,
                           AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));
+  node_->WaitSettled();
   context_.ReportReady();
   spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,
                NodeRoleName(node_->role()), context_.mount_point, directory_->path());

@@ -132,10 +132,13 @@ absl::Status Node::StartWithLease() {
                                          static_cast<RoleEnvironment*>(this),
                                          static_cast<RoleHost*>(this));
   driver_->Start();
-  if (!driver_->WaitSettled(absl::Now() + kSettledMax)) {
-    spdlog::warn("{}: nobody is primary yet, going on without", options_.node_id);
-  }
   return absl::OkStatus();
+}
+
+void Node::WaitSettled() {
+  if (driver_ != nullptr && !driver_->WaitSettled(absl::Now() + kSettledMax)) {
+    spdlog::warn("it is not known yet who is primary: going on as a replica");
+  }
 }
 
 absl::Status Node::CheckOptions() const {

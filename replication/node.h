@@ -99,8 +99,10 @@ class Node final : private RoleHost, private RoleEnvironment {
 
   // Takes the role that the lease gives. With a static lease a primary has opened its term when this returns (R1); a
   // replica follows in the background, whether or not its primary can be reached. With another lease the node begins
-  // as a replica, and this waits a few seconds until it is known who is primary. Errors are for people.
+  // as a replica, and changes its role in the background. Errors are for people.
   absl::Status Start();
+  // Waits some seconds at most until it is known who is primary.
+  void WaitSettled();
   // Ends in order: hands off (R4), and makes durable what was received and applied.
   absl::Status Stop();
 

@@ -81,7 +81,9 @@ absl::Status TestNode::StartMember(TableLeaseService* service, absl::Duration tt
   options.fence = &fence_;
   options.lease_ttl = ttl;
   options.candidate = candidate;
-  return Start(std::move(options));
+  ECHOFS_RETURN_IF_ERROR(Start(std::move(options)));
+  node_->WaitSettled();
+  return absl::OkStatus();
 }
 
 bool TestNode::TryCommit(const std::string& database) {

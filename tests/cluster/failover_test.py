@@ -1,0 +1,125 @@
+"""Three nodes and a lease: handoff, crash, pause, and a lease service that is away (design section 7)."""
+
+import signal
+import time
+
+import harness
+import members
+from harness import wait_for
+
+NAME = "app.db"
+
+
+class FailoverCases:
+    """What must hold with every backend of the lease."""
+
+    lease = None
+
+    def test_r4_handoff_in_a_loop_under_load(self):
+        cluster = self.members(self.lease)
+        clients = self.clients(cluster, NAME)
+        pauses = []
+        for _ in range(harness.scaled(10, 200)):
+            leader = cluster.leader()
+            cluster.wait_followed(leader)
+            client = next(c for c in clients if c.options[0] == leader.name)
+            client.wait_records(20)
+            target = cluster.others(leader)[0]
+            since = time.monotonic()
+            leader.echofs("handoff", "--to", target.name)
+            wait_for(lambda target=target: target.role() == "primary", f"{target.name} to lead")
+            next(c for c in clients if c.options[0] == target.name).wait_records(5)
+            pauses.append(members.pause(clients, since))
+        print("pause of writers in ms:", " ".join(f"{p * 1000:.0f}" for p in sorted(pauses)))
+        for client in clients:
+            client.stop()
+            # No connection broke: nothing but SQLITE_BUSY was seen.
+            self.assertEqual(client.log_text(), "")
+        self.check_acknowledged(cluster, clients, NAME)
+
+    def test_r3_sigkill_of_the_primary(self):
+        cluster = self.members(self.lease)
+        clients = self.clients(cluster, NAME)
+        for _ in range(harness.scaled(2, 30)):
+            leader = cluster.leader()
+            cluster.wait_followed(leader)
+            next(c for c in clients if c.options[0] == leader.name).wait_records(20)
+            leader.kill()
+            killed = time.monotonic()
+            other = cluster.leader()
+            next(c for c in clients if c.options[0] == other.name).wait_records(1)
+            print(f"writes again {members.pause(clients, killed):.2f} s after the last one, TTL "
+                  f"{members.TTL_SECONDS} s")
+            leader.start(wait=False)
+            leader.wait_ready()
+            cluster.wait_followed(other)
+        for client in clients:
+            client.stop()
+        self.check_acknowledged(cluster, clients, NAME)
+
+    def test_r2_primary_paused_past_its_lease(self):
+        cluster = self.members(self.lease)
+        leader = cluster.leader()
+        leader.execute(NAME, "PRAGMA journal_mode=wal", "CREATE TABLE t(x)")
+        cluster.wait_followed(leader)
+        connection = leader.connect(NAME)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO t VALUES ('of a former primary')")
+        leader.signal_daemon(signal.SIGSTOP)
+        others = cluster.others(leader)
+        new = cluster.leader(among=others)
+        new.execute(NAME, "INSERT INTO t VALUES ('of the new primary')")
+        leader.signal_daemon(signal.SIGCONT)
+        with self.assertRaises(Exception) as raised:
+            connection.execute("COMMIT")
+        print("the former primary's application was told:", raised.exception)
+        connection.close()
+        cluster.wait_converged()
+        for node in cluster.running():
+            self.assertEqual(node.execute(NAME, "SELECT x FROM t"), [("of the new primary",)])
+
+    def test_r2_lease_service_away_for_less_than_a_ttl(self):
+        cluster = self.members(self.lease)
+        clients = self.clients(cluster, NAME)
+        leader = cluster.leader()
+        cluster.wait_followed(leader)
+        own = next(c for c in clients if c.options[0] == leader.name)
+        own.wait_records(20)
+        term = leader.status()["term"]
+        cluster.lease.kill()
+        own.wait_records(20)
+        cluster.lease.start()
+        own.wait_records(20)
+        self.assertEqual(cluster.leader(), leader)
+        self.assertEqual(leader.status()["term"], term)
+        for client in clients:
+            client.stop()
+            self.assertEqual(client.log_text(), "")
+        self.check_acknowledged(cluster, clients, NAME)
+
+    def test_r2_lease_service_away_for_more_than_a_ttl(self):
+        cluster = self.members(self.lease)
+        clients = self.clients(cluster, NAME)
+        leader = cluster.leader()
+        cluster.wait_followed(leader)
+        own = next(c for c in clients if c.options[0] == leader.name)
+        own.wait_records(20)
+        cluster.lease.kill()
+        wait_for(lambda: all(node.role() != "primary" for node in cluster.nodes),
+                 "everybody to step down")
+        last = len(own.records())
+        cluster.lease.start()
+        leader = cluster.leader()
+        next(c for c in clients if c.options[0] == leader.name).wait_records(20)
+        self.assertGreaterEqual(len(own.records()), last)
+        for client in clients:
+            client.stop()
+        self.check_acknowledged(cluster, clients, NAME)
+
+
+class ServiceFailoverTest(FailoverCases, members.MembersTest):
+    lease = members.LeaseServer
+
+
+class EtcdFailoverTest(FailoverCases, members.MembersTest):
+    lease = members.Etcd

@@ -1,0 +1,255 @@
+"""Clusters whose primary a lease decides: nodes with a lease server or etcd, and clients that count what was acknowledged."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import harness
+from harness import HERE, Node, free_port, wait_for
+
+TTL_SECONDS = 2
+ETCD = "/usr/bin/etcd"
+
+
+class LeaseServer:
+    """`echofs lease-server`; its data survives stop, kill and start."""
+
+    type = "service"
+
+    def __init__(self, directory, network=None):
+        self.directory = os.path.join(directory, "lease")
+        os.makedirs(self.directory)
+        host = network.addresses["lease"] if network else "127.0.0.1"
+        self.endpoint = f"{host}:{free_port()}"
+        self.prefix = network.prefix("lease") if network else []
+        self.process = None
+
+    def command(self):
+        return [harness.ECHOFS, "lease-server", "--listen", self.endpoint, "--data-dir",
+                self.directory]
+
+    def start(self):
+        with open(self.directory + ".log", "ab") as log:
+            self.process = subprocess.Popen([*self.prefix, *self.command()], stdin=subprocess.DEVNULL,
+                                            stdout=log, stderr=log)
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(timeout=harness.WAIT_SECONDS)
+        self.process = None
+
+    def stop(self):
+        if self.process is None:
+            return
+        self.process.terminate()
+        code = self.process.wait(timeout=harness.WAIT_SECONDS)
+        self.process = None
+        assert code == 0, f"the lease service ended with {code}"
+
+
+class Etcd(LeaseServer):
+    """One real etcd."""
+
+    type = "etcd"
+
+    def command(self):
+        client = "http://" + self.endpoint
+        host = self.endpoint.rsplit(":", 1)[0]
+        if not hasattr(self, "peer"):
+            self.peer = f"http://{host}:{free_port()}"
+        return [ETCD, "--name", "e", "--data-dir", self.directory + "/data",
+                "--listen-client-urls", client, "--advertise-client-urls", client,
+                "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
+                "--initial-cluster", "e=" + self.peer]
+
+    def stop(self):
+        if self.process is not None:
+            self.kill()
+
+
+class Member(Node):
+    """A node that a configuration file describes."""
+
+    def __init__(self, directory, name, lease, host="127.0.0.1", prefix=(), candidate=True,
+                 min_sync_replicas=0):
+        super().__init__(directory, name, prefix=prefix)
+        self.address = f"{host}:{free_port()}"
+        config = {
+            "node": {"id": name},
+            "fuse": {"dir": self.mount},
+            "data": {"dir": self.data},
+            "grpc": {"listen": self.address, "advertise": self.address},
+            "lease": {"type": lease.type, "endpoints": [lease.endpoint], "ttl": f"{TTL_SECONDS}s",
+                      "candidate": candidate},
+            "replication": {"min-sync-replicas": min_sync_replicas},
+        }
+        path = os.path.join(self.directory, "echofs.yml")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(config, file)  # JSON is YAML
+        self.arguments = ["--config", path]
+
+    def role(self):
+        status = self.status() if self.process is not None else None
+        return status["role"] if status else None
+
+    def kill(self, number=signal.SIGKILL):
+        """Guardian and daemon, as the end of the machine would."""
+        for pid in [*harness.children_of(self.guardian), self.guardian]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        self.process.wait(timeout=harness.WAIT_SECONDS)
+        self.process = None
+        subprocess.run(["umount", "-l", self.mount], check=False, stderr=subprocess.DEVNULL)
+
+    def signal_daemon(self, number):
+        os.kill(self.daemon(), number)
+
+
+class Members:
+    """A lease service and nodes a, b, c..."""
+
+    def __init__(self, directory, lease, count=3, network=None, **options):
+        self.lease = lease
+        self.nodes = []
+        for name in "abcdefgh"[:count]:
+            if network:
+                options.update(host=network.addresses[name], prefix=network.prefix(name))
+            self.nodes.append(Member(directory, name, lease, **options))
+
+    def start(self):
+        self.lease.start()
+        for node in self.nodes:
+            node.start(wait=False)
+        for node in self.running():
+            node.wait_ready()
+        return self
+
+    def running(self):
+        return [node for node in self.nodes if node.process is not None]
+
+    def leader(self, among=None):
+        """Waits until one of the running nodes is the primary and serves."""
+
+        def find():
+            return next((node for node in (among or self.running()) if node.role() == "primary"), None)
+
+        return wait_for(find, "a primary", harness.WAIT_SECONDS * 2)
+
+    def others(self, node):
+        return [other for other in self.running() if other is not node]
+
+    def wait_followed(self, leader):
+        """Until all other running nodes follow this one and have acknowledged its whole log."""
+        names = {node.name for node in self.others(leader)}
+
+        def followed():
+            status = leader.status()
+            acked = {replica["node"] for replica in status["replicas"]
+                     if replica["acked_index"] == status["log"]["index"]}
+            known = {node["node"] for node in status["nodes"]}
+            return names <= acked and names <= known
+
+        wait_for(followed, lambda: f"{names} to follow {leader.name}: "
+                 + json.dumps(leader.status(), indent=1))
+
+    def wait_converged(self):
+        """Until all running nodes have the same log and databases; returns the primary's status."""
+        leader = self.leader()
+        last = {}
+
+        def same():
+            for node in self.running():
+                last[node.name] = node.status()
+            if None in last.values():
+                return False
+            positions = [(status["log"]["index"], status["log"]["term"], {
+                entry["name"]: (entry["txid"], entry["digest"], entry["applied_index"], entry["state"])
+                for entry in status["databases"]}) for status in last.values()]
+            return all(position == positions[0] for position in positions)
+
+        wait_for(same, lambda: "the nodes to converge: " + json.dumps(last, indent=1),
+                 harness.WAIT_SECONDS * 4)
+        return last[leader.name]
+
+    def stop(self):
+        codes = {node.name: node.stop() for node in reversed(self.running())}
+        self.lease.stop()
+        assert not any(codes.values()), f"exit codes {codes}"
+
+
+class Client(harness.Application):
+    """Commits on one node whenever that is the primary (client.py)."""
+
+    program = "client"
+
+    def acknowledged(self):
+        """(number, time in seconds) of each commit that returned OK."""
+        if not os.path.exists(self.record):
+            return []
+        with open(self.record, encoding="utf-8") as record:
+            lines = record.read().split("\n")[:-1]
+        return [(int(number), float(when)) for number, when in (line.split() for line in lines)]
+
+    def records(self):
+        return [number for number, _ in self.acknowledged()]
+
+
+class MembersTest(harness.ClusterTest):
+    """Base of the tests with a lease."""
+
+    def members(self, lease=LeaseServer, count=3, start=True, network=None, **options):
+        members = Members(self.directory, lease(self.directory, network), count, network, **options)
+        self.addCleanup(self._stop_members, members)
+        if start:
+            members.start()
+        return members
+
+    def _stop_members(self, members):
+        outcome = self._outcome
+        if not outcome or outcome.success:
+            members.stop()
+        elif members.lease.process is not None:
+            members.lease.kill()
+
+    def clients(self, members, name, mode="wal"):
+        """Makes the database, and starts a client on each node."""
+        leader = members.leader()
+        leader.execute(
+            name, f"PRAGMA journal_mode={mode}",
+            "CREATE TABLE acked(client TEXT, number INTEGER, PRIMARY KEY(client, number))",
+            "CREATE TABLE account(id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)",
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100) "
+            "INSERT INTO account SELECT i, 1000 FROM n")
+        for node in members.others(leader):
+            wait_for(lambda node=node: os.path.exists(node.path(name)), f"{name} on {node.name}")
+        return [Client(self, node.path(name), node.name).start() for node in members.running()]
+
+    def check_acknowledged(self, members, clients, name):
+        """Equal, sound databases on all nodes. Of what clients were told nothing is missing, but, without
+        synchronous replication (D4), as many commits as the nodes keep as orphans of this database."""
+        members.wait_converged()
+        orphans = sum(entry["change_sets"] for node in members.running()
+                      for entry in json.loads(node.echofs("orphans", "list", "--json").stdout)
+                      if entry["database"] == name)
+        told = {(client.options[0], number) for client in clients for number in client.records()}
+        for node in members.running():
+            with contextlib.closing(node.connect(name)) as connection:
+                self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+                self.assertEqual(connection.execute("SELECT sum(balance) FROM account").fetchone()[0],
+                                 100_000)
+                rows = set(connection.execute("SELECT client, number FROM acked"))
+            missing = told - rows
+            self.assertLessEqual(len(missing), orphans, f"acknowledged commits are missing on "
+                                 f"{node.name}, and are no orphans, first {sorted(missing)[:5]}")
+        print(f"{len(told)} commits were acknowledged, {len(missing)} of them became orphans")
+
+
+def pause(clients, since):
+    """The longest time in seconds without any acknowledged commit after the moment `since`."""
+    times = sorted(when for client in clients for _, when in client.acknowledged() if when >= since)
+    return max((after - before for before, after in zip([since, *times], times)), default=None)
