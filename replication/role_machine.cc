@@ -165,6 +165,7 @@ void RoleMachine::BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord
   in_sync_ = record.in_sync;
   proposed_.reset();
   acknowledged_ = {};
+  inherited_ = environment_->position().index;
   promoted_until_ = absl::InfinitePast();
   promote_force_ = false;
   valid_until_ = ValidityOf(sent);

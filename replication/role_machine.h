@@ -25,7 +25,7 @@
 // 4. With min-sync-replicas > 0 only members of the record's in-sync set acquire. A primary counts an entry as
 //    acknowledged when *every* member has it on disk. While a change of the set is under way it waits for the members
 //    of both sets, for it cannot know which of them an election would look at; a new member is proposed only once it has
-//    everything that was acknowledged. So whoever is elected has every acknowledged entry (by 3 it cannot
+//    everything that was acknowledged, and all that this node had when its tenure began. So whoever is elected has every acknowledged entry (by 3 it cannot
 //    acknowledge one afterwards that it lacked).
 // 5. Election prefers position (R3): a candidate waits until the others have said their final position for this
 //    vacancy, then for those ahead of it, as long as they live.
@@ -257,6 +257,8 @@ class RoleMachine {
   bool proposal_sent_ = false;
   absl::Time proposed_at_;
   LogIndex acknowledged_;
+  LogIndex
+      inherited_;  // the end of the log at the beginning: earlier primaries may have acknowledged all of it
   std::string loss_;  // why the lease was lost
 
   // Handoff.

@@ -33,12 +33,13 @@ void RoleMachine::ProceedInSync(absl::Time now) {
     }
   }
   // From now on commits wait for the new members too; the record may name them when they have what was acknowledged
-  // before.
+  // before, by this node or by earlier primaries.
   if (!proposal_sent_) {
+    const LogIndex needed = std::max(acknowledged_, inherited_);
     for (const std::string& member : *proposed_) {
       if (member == options_.node_id || Contains(in_sync_, member)) continue;
       const FollowerProgress* follower = Find(followers, member);
-      if (follower != nullptr && follower->acked >= acknowledged_) continue;
+      if (follower != nullptr && follower->acked >= needed) continue;
       if (now >= proposed_at_ + options_.ack_timeout / 2) {
         proposed_.reset();
         next_change_ = now + options_.ack_timeout;
@@ -58,6 +59,7 @@ void RoleMachine::ProceedInSync(absl::Time now) {
 std::vector<std::string> RoleMachine::WantedInSync(
     const std::vector<FollowerProgress>& followers) const {
   std::vector<std::string> wanted = in_sync_;
+  if (!Contains(wanted, options_.node_id)) wanted.push_back(options_.node_id);
   for (const FollowerProgress& follower : followers) {
     const bool near = follower.connected && follower.lag < options_.ack_timeout / 2;
     if (near && !Contains(wanted, follower.node_id)) wanted.push_back(follower.node_id);

@@ -81,7 +81,8 @@ void RoleMachine::Stand(absl::Time now) {
 
 std::string RoleMachine::ineligible_reason() const {
   if (!options_.candidate) return "this node is not a candidate (lease.candidate: false)";
-  if (environment_->position().index.value == 0 && lease_.record.term.value > 0) {
+  // Nobody is in sync until a primary leads: before that there is nothing that an empty log could lack.
+  if (environment_->position().index.value == 0 && !lease_.record.in_sync.empty()) {
     return "this node has never had the cluster's data";
   }
   if (!promote_force_ && !Eligible(options_.node_id)) {
@@ -153,8 +154,11 @@ void RoleMachine::Acquire(absl::Time now) {
   LeaseCall call;
   call.kind = LeaseCall::Kind::kAcquire;
   call.revision = lease_.record.revision;
-  if (options_.min_sync_replicas > 0) call.in_sync = lease_.record.in_sync;
-  if (!Contains(call.in_sync, options_.node_id)) call.in_sync = {options_.node_id};
+  // The first primary of all is in sync when it leads: it may die before it has anything.
+  if (environment_->position().index.value > 0) {
+    if (options_.min_sync_replicas > 0) call.in_sync = lease_.record.in_sync;
+    if (!Contains(call.in_sync, options_.node_id)) call.in_sync = {options_.node_id};
+  }
   state_ = RoleState::kAcquiring;
   acquire_ = {Call(std::move(call)), now};
 }
