@@ -207,12 +207,14 @@ bool ReplicaDatabase::ReadersAreOverdue() const {
 }
 
 absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
-    const std::optional<ChangeStream::Page>& page) {
-  PageOne result{status().wal_mode, false};
+    const std::optional<ChangeStream::Page>& page, const Target& target) {
+  PageOne result;
+  result.wal_mode = status().wal_mode;
   if (!page || page->number != 1) return result;
   const std::optional<sqlite::DatabaseHeader> header = sqlite::ParseDatabaseHeader(page->content);
   if (!header) return absl::DataLossError("page 1 of a change set is not that of a database");
   result.wal_mode = header->wal_mode;
+  result.counter = header->change_counter;
   const BaseState base = Base();
   if (base.page_size != page->content.size()) {
     result.counter_moved = true;
@@ -223,13 +225,21 @@ absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
   result.counter_moved =
       std::memcmp(old.data() + kFileVersionOffset, page->content.data() + kFileVersionOffset,
                   kFileVersionSize) != 0;
+  if (const auto old_header = sqlite::ParseDatabaseHeader(old)) {
+    result.old_counter = old_header->change_counter;
+  }
+  if (!target.follows) {
+    // The higher of the two histories' counters: all caches are at or below it.
+    counter_floor_ = std::max(counter_floor_, result.old_counter);
+  }
+  result.counter_moved &= result.counter > counter_floor_ || counter_floor_ == 0;
   return result;
 }
 
 absl::Status ReplicaDatabase::Write(ChangeStream& stream, const Target& target) {
   if (!Exists()) return WriteNew(stream, target);
   ECHOFS_ASSIGN_OR_RETURN(const std::optional<ChangeStream::Page> first, stream.Next());
-  ECHOFS_ASSIGN_OR_RETURN(PageOne page_one, InspectPageOne(first));
+  ECHOFS_ASSIGN_OR_RETURN(PageOne page_one, InspectPageOne(first, target));
   if (!target.verify) page_one.counter_moved = true;  // redo: no reader has a cache yet
   if (wal_ != nullptr && !page_one.wal_mode && page_one.counter_moved) {
     ECHOFS_RETURN_IF_ERROR(LeaveWal().status());  // with readers there, the WAL stays for now

@@ -22,6 +22,7 @@ absl::StatusOr<ApplyOutcome> ReplicaDatabase::InstallCopy(const DatabasePosition
   if (!readiness.ready) return NotReady(readiness);
   Target target;
   target.position = position;
+  target.follows = false;
   const absl::Status written = WriteCopy(file, target);
   if (!written.ok()) {
     if (journal_ != nullptr && !damaged_) ECHOFS_RETURN_IF_ERROR(journal_->Unlock());
@@ -34,6 +35,41 @@ absl::StatusOr<ApplyOutcome> ReplicaDatabase::InstallCopy(const DatabasePosition
   }
   ECHOFS_RETURN_IF_ERROR(EndTurn());
   return ApplyOutcome{};
+}
+
+absl::StatusOr<ApplyOutcome> ReplicaDatabase::InstallPages(const DatabasePosition& position,
+                                                           const std::string& file,
+                                                           const PageSet& pages) {
+  if (closed_) return absl::FailedPreconditionError("the database was closed for a role change");
+  ECHOFS_RETURN_IF_ERROR(status().stopped);
+  if (!Exists() || position.dropped || position.page_size != this->position().page_size) {
+    return absl::DataLossError("there is no database that single pages would fit");
+  }
+  ECHOFS_ASSIGN_OR_RETURN(const Readiness readiness,
+                          MakeReady(position.page_size, JournalApply::Turn::kAny));
+  if (!readiness.ready) return NotReady(readiness);
+  Target target;
+  target.position = position;
+  target.follows = false;
+  const absl::Status written = WritePatch(file, pages, target);
+  if (!written.ok()) {
+    if (journal_ != nullptr && !damaged_) ECHOFS_RETURN_IF_ERROR(journal_->Unlock());
+    return written;
+  }
+  ECHOFS_RETURN_IF_ERROR(EndTurn());
+  return ApplyOutcome{};
+}
+
+absl::Status ReplicaDatabase::WritePatch(const std::string& file, const PageSet& pages,
+                                         const Target& target) {
+  OpenOptions options;
+  options.read_only = true;
+  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> patch,
+                          files_->storage()->Open(file, options));
+  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<ChangeStream> stream,
+                          OpenPages(patch.get(), &pages, target.position.page_size,
+                                    target.position.page_count, Base()));
+  return Write(*stream, target);
 }
 
 absl::Status ReplicaDatabase::WriteCopy(const std::string& file, const Target& target) {
