@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "replication/apply_queue.h"
 #include "replication/ids.h"
+#include "replication/orphan_store.h"
 
 namespace echofs::cmd {
 
@@ -53,6 +55,8 @@ struct NodeStatus {
   std::string last_error;  // what keeps this node from doing its work, empty when nothing does
   LogIndex log_first_index;
   std::uint64_t log_size_bytes = 0;
+  std::uint64_t orphans = 0;  // change sets that the cluster's history lacks
+  RewindStats rewinds;        // since the start
   // Filled in by the admin server.
   std::string version;
   std::uint64_t pid = 0;
@@ -84,6 +88,8 @@ class AdminSource {
   // returns false. NotFound when there is no such database.
   virtual absl::Status ChangeSets(const std::string& database,
                                   const std::function<bool(const ChangeSetSummary&)>& visit) = 0;
+  // The node's orphans; outlives the source.
+  virtual OrphanStore* Orphans() = 0;
 };
 
 }  // namespace echofs::cmd

@@ -24,6 +24,7 @@ void AddMountCommand(CLI::App* app, const std::vector<std::string>* command, int
 void AddStatusCommand(CLI::App* app, int* exit_code);
 void AddDatabasesCommand(CLI::App* app, int* exit_code);
 void AddLogCommand(CLI::App* app, int* exit_code);
+void AddOrphansCommand(CLI::App* app, int* exit_code);
 void AddConfigCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
 

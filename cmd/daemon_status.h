@@ -14,7 +14,7 @@ namespace echofs::cmd {
 // Thread-safe. Owns nothing; the parts outlive it.
 class DaemonStatus final : public AdminSource {
  public:
-  DaemonStatus(const Node* node, ChangeLog* log, fs::DatabaseSet* databases)
+  DaemonStatus(Node* node, ChangeLog* log, fs::DatabaseSet* databases)
       : node_(node), log_(log), databases_(databases) {}
 
   NodeStatus Status() override;
@@ -22,9 +22,10 @@ class DaemonStatus final : public AdminSource {
   std::vector<std::string> LocalFiles() override;
   absl::Status ChangeSets(const std::string& database,
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
+  OrphanStore* Orphans() override { return node_->orphans(); }
 
  private:
-  const Node* const node_;
+  Node* const node_;
   ChangeLog* const log_;
   fs::DatabaseSet* const databases_;
 };

@@ -32,6 +32,7 @@ int Main(int argc, char** argv) {
   AddStatusCommand(&app, &exit_code);
   AddDatabasesCommand(&app, &exit_code);
   AddLogCommand(&app, &exit_code);
+  AddOrphansCommand(&app, &exit_code);
   AddConfigCommand(&app, &exit_code);
   AddVersionCommand(&app, &exit_code);
   // Before any command runs: callbacks of subcommands come after this one.

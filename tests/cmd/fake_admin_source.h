@@ -15,6 +15,9 @@ class FakeAdminSource : public AdminSource {
   std::vector<std::string> LocalFiles() override;
   absl::Status ChangeSets(const std::string& database,
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
+  OrphanStore* Orphans() override { return orphans; }
+
+  OrphanStore* orphans = nullptr;  // not owned; for tests that ask for them
 };
 
 }  // namespace echofs::cmd::test
