@@ -80,6 +80,8 @@ NodeStatus Read(const v1::GetStatusResponse& from) {
   status.log_size_bytes = from.log_size_bytes();
   status.version = from.version();
   status.pid = from.pid();
+  status.orphans = from.orphans();
+  status.rewinds = {from.rewound_databases(), from.rewound_pages(), from.rewound_bytes()};
   return status;
 }
 
@@ -93,6 +95,25 @@ ChangeSetSummary Read(const v1::ChangeSetInfo& from) {
           .bytes = from.bytes(),
           .page_count = from.page_count(),
           .digest = from.digest()};
+}
+
+OrphanInfo Read(const v1::OrphanSetInfo& from) {
+  OrphanInfo info;
+  info.id = from.id();
+  info.common = {from.common_known(), {from.common_index()}, {}};
+  info.first = {from.first_index()};
+  info.last = {from.last_index()};
+  info.term = {from.term()};
+  info.primary = from.primary();
+  info.primary_term = {from.primary_term()};
+  info.kept_ms = from.kept_ms();
+  info.change_sets = from.change_sets();
+  info.bytes = from.bytes();
+  info.damage = from.damage();
+  for (const v1::OrphanSetInfo::Database& database : from.databases()) {
+    info.databases[database.name()] = database.change_sets();
+  }
+  return info;
 }
 
 void SetLimit(std::chrono::seconds limit, grpc::ClientContext* context) {
@@ -216,6 +237,52 @@ absl::StatusOr<PrimaryInfo> AdminClient::Promote(bool force) {
   request.set_force(force);
   v1::PrimaryChanged changed;
   return Changed(state_->stub->Promote(&context, request, &changed), changed);
+}
+
+absl::StatusOr<std::vector<OrphanInfo>> AdminClient::Orphans() {
+  grpc::ClientContext context;
+  SetLimit(kListLimit, &context);
+  const auto reader = state_->stub->ListOrphans(&context, {});
+  std::vector<OrphanInfo> list;
+  v1::OrphanSetInfo info;
+  while (reader->Read(&info)) list.push_back(Read(info));
+  ECHOFS_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+  return list;
+}
+
+absl::Status AdminClient::ExportOrphans(
+    const std::string& id, const std::function<absl::Status(const OrphanPiece&)>& visit) {
+  grpc::ClientContext context;  // without a limit: it may be much, and its progress shows in files
+  v1::ExportOrphansRequest request;
+  request.set_id(id);
+  const auto reader = state_->stub->ExportOrphans(&context, request);
+  v1::OrphanPiece message;
+  OrphanPiece piece;
+  absl::Status visited;
+  while (visited.ok() && reader->Read(&message)) {
+    piece.begin = message.has_entry();
+    if (piece.begin) {
+      piece.database = message.entry().database();
+      piece.txid = {message.entry().txid()};
+      piece.drop = message.entry().drop();
+    }
+    piece.data = message.data();
+    visited = visit(piece);
+  }
+  if (!visited.ok()) context.TryCancel();
+  const absl::Status finished = FromGrpc(reader->Finish());
+  return visited.ok() ? finished : visited;
+}
+
+absl::StatusOr<std::uint64_t> AdminClient::DiscardOrphans(const std::string& id) {
+  grpc::ClientContext context;
+  SetLimit(kListLimit, &context);
+  v1::DiscardOrphansRequest request;
+  request.set_id(id);
+  request.set_all(id.empty());
+  v1::DiscardOrphansResponse response;
+  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->DiscardOrphans(&context, request, &response)));
+  return response.sets();
 }
 
 }  // namespace echofs::cmd

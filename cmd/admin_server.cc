@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "cmd/admin_orphans.h"
 #include "cmd/admin_socket.h"
 #include "cmd/version.h"
 #include "echofs/v1/admin.grpc.pb.h"
@@ -79,6 +80,10 @@ void Fill(const NodeStatus& from, v1::GetStatusResponse* to) {
   to->set_log_first_index(from.log_first_index.value);
   to->set_log_size_bytes(from.log_size_bytes);
   to->set_pid(static_cast<std::uint64_t>(::getpid()));
+  to->set_orphans(from.orphans);
+  to->set_rewound_databases(from.rewinds.databases);
+  to->set_rewound_pages(from.rewinds.pages);
+  to->set_rewound_bytes(from.rewinds.bytes);
 }
 
 void Fill(const ChangeSetSummary& from, v1::ChangeSetInfo* to) {
@@ -140,6 +145,28 @@ class Service final : public v1::Admin::Service {
   grpc::Status Promote(grpc::ServerContext*, const v1::PromoteRequest* request,
                        v1::PrimaryChanged* response) override {
     return Answer(source_->Promote(request->force()), response);
+  }
+
+  grpc::Status ListOrphans(grpc::ServerContext*, const v1::ListOrphansRequest*,
+                           grpc::ServerWriter<v1::OrphanSetInfo>* writer) override {
+    return ToGrpc(SendOrphanList(*source_->Orphans(), [writer](const v1::OrphanSetInfo& info) {
+      return writer->Write(info);
+    }));
+  }
+
+  grpc::Status ExportOrphans(grpc::ServerContext*, const v1::ExportOrphansRequest* request,
+                             grpc::ServerWriter<v1::OrphanPiece>* writer) override {
+    return ToGrpc(
+        SendOrphans(*source_->Orphans(), request->id(),
+                    [writer](const v1::OrphanPiece& piece) { return writer->Write(piece); }));
+  }
+
+  grpc::Status DiscardOrphans(grpc::ServerContext*, const v1::DiscardOrphansRequest* request,
+                              v1::DiscardOrphansResponse* response) override {
+    const absl::StatusOr<std::uint64_t> discarded =
+        cmd::DiscardOrphans(*source_->Orphans(), request->id(), request->all());
+    if (discarded.ok()) response->set_sets(*discarded);
+    return ToGrpc(discarded.status());
   }
 
  private:

@@ -11,7 +11,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "replication/apply_queue.h"
 #include "replication/ids.h"
+#include "replication/orphan_store.h"
 
 namespace echofs::cmd {
 
@@ -69,6 +71,8 @@ struct NodeStatus {
   std::string last_error;  // what keeps this node from doing its work, empty when nothing does
   LogIndex log_first_index;
   std::uint64_t log_size_bytes = 0;
+  std::uint64_t orphans = 0;  // change sets that the cluster's history lacks
+  RewindStats rewinds;        // since the start
   // Filled in by the admin server.
   std::string version;
   std::uint64_t pid = 0;
@@ -111,6 +115,8 @@ class AdminSource {
   // Makes this node the primary; returns when it is. `force`: also when commits that were
   // acknowledged may be lost.
   virtual absl::StatusOr<PrimaryInfo> Promote(bool force) = 0;
+  // The node's orphans; outlives the source.
+  virtual OrphanStore* Orphans() = 0;
 };
 
 }  // namespace echofs::cmd

@@ -27,6 +27,7 @@ void AddDatabasesCommand(CLI::App* app, int* exit_code);
 void AddLogCommand(CLI::App* app, int* exit_code);
 void AddHandoffCommand(CLI::App* app, int* exit_code);
 void AddPromoteCommand(CLI::App* app, int* exit_code);
+void AddOrphansCommand(CLI::App* app, int* exit_code);
 void AddConfigCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
 

@@ -83,6 +83,8 @@ NodeStatus DaemonStatus::Status() {
   status.last_error = node.last_error;
   status.log_first_index = node.log_first_index;
   status.log_size_bytes = node.log_size_bytes;
+  status.orphans = node.orphans;
+  status.rewinds = node.rewinds;
   return status;
 }
 

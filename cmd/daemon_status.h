@@ -24,6 +24,7 @@ class DaemonStatus final : public AdminSource {
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
   absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) override;
   absl::StatusOr<PrimaryInfo> Promote(bool force) override;
+  OrphanStore* Orphans() override { return node_->orphans(); }
 
  private:
   Node* const node_;

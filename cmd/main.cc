@@ -35,6 +35,7 @@ int Main(int argc, char** argv) {
   AddHandoffCommand(&app, &exit_code);
   AddPromoteCommand(&app, &exit_code);
   AddRunCommand(&app, &command, &exit_code);
+  AddOrphansCommand(&app, &exit_code);
   AddConfigCommand(&app, &exit_code);
   AddVersionCommand(&app, &exit_code);
   // Before any command runs: callbacks of subcommands come after this one.

@@ -50,6 +50,13 @@ std::string Bytes(std::uint64_t bytes) {
   return fmt::format("{:.1f} {}", value, unit);
 }
 
+std::string UtcTime(std::int64_t ms) {
+  const std::time_t seconds = static_cast<std::time_t>(ms / 1000);
+  std::tm utc{};
+  ::gmtime_r(&seconds, &utc);
+  return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:03}", utc, ms % 1000);
+}
+
 // Rows of cells under a heading, in columns as wide as their widest cell.
 std::string Table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
@@ -145,7 +152,12 @@ std::string StatusJson(const NodeStatus& status) {
                {"in_sync", status.in_sync},
                {"databases", ToJson(status.databases)},
                {"replicas", std::move(replicas)},
-               {"nodes", std::move(nodes)}},
+               {"nodes", std::move(nodes)},
+               {"orphans", status.orphans},
+               {"rewinds",
+                {{"databases", status.rewinds.databases},
+                 {"pages", status.rewinds.pages},
+                 {"bytes", status.rewinds.bytes}}}},
               2);
 }
 
@@ -159,6 +171,13 @@ std::string StatusText(const NodeStatus& status) {
   text += fmt::format("log       index {} (term {}), kept from index {}, {}\n",
                       status.log_index.value, status.log_term.value, status.log_first_index.value,
                       Bytes(status.log_size_bytes));
+  if (status.orphans > 0) {
+    text += fmt::format(
+        "orphans   {} change sets of this node are not in the cluster's history: see 'echofs "
+        "orphans "
+        "list'\n",
+        status.orphans);
+  }
   if (!status.last_error.empty()) text += fmt::format("error     {}\n", status.last_error);
   text += "\n" + DatabasesText(status.databases);
   if (!status.nodes.empty()) text += "\n" + NodesText(status);
@@ -227,6 +246,44 @@ std::string DatabasesText(const std::vector<DatabaseInfo>& databases) {
 
 std::string LocalFilesJson(const std::vector<std::string>& files) { return Dump(files, 2); }
 
+std::string OrphansJson(const std::vector<OrphanInfo>& list) {
+  Json json = Json::array();
+  for (const OrphanInfo& info : list) {
+    Json databases = Json::object();
+    for (const auto& [name, count] : info.databases) databases[name] = count;
+    json.push_back({{"id", info.id},
+                    {"change_sets", info.change_sets},
+                    {"databases", std::move(databases)},
+                    {"bytes", info.bytes},
+                    {"kept_ms", info.kept_ms},
+                    {"first_index", info.first.value},
+                    {"last_index", info.last.value},
+                    {"term", info.term.value},
+                    {"primary", info.primary},
+                    {"primary_term", info.primary_term.value}});
+    if (info.common.known) json.back()["common_index"] = info.common.index.value;
+    if (!info.damage.empty()) json.back()["damage"] = info.damage;
+  }
+  return Dump(json, 2);
+}
+
+std::string OrphansText(const std::vector<OrphanInfo>& list) {
+  if (list.empty()) return "no orphans: all that this node committed is in the cluster's history\n";
+  std::vector<std::vector<std::string>> rows = {
+      {"ID", "KEPT (UTC)", "CHANGE SETS", "SIZE", "NOT IN THE HISTORY OF", "DATABASES"}};
+  for (const OrphanInfo& info : list) {
+    std::string databases;
+    for (const auto& [name, count] : info.databases) {
+      databases += fmt::format("{}{} ({})", databases.empty() ? "" : ", ", name, count);
+    }
+    rows.push_back({info.id, UtcTime(info.kept_ms), std::to_string(info.change_sets),
+                    Bytes(info.bytes),
+                    fmt::format("{}, term {}", info.primary, info.primary_term.value),
+                    info.damage.empty() ? databases : "cannot be read: " + info.damage});
+  }
+  return Table(rows);
+}
+
 std::string ChangeSetJson(const ChangeSetSummary& summary) {
   return Dump({{"index", summary.index.value},
                {"term", summary.term.value},
@@ -246,11 +303,7 @@ std::string ChangeSetHeading() {
 }
 
 std::string ChangeSetText(const ChangeSetSummary& summary) {
-  const std::time_t seconds = static_cast<std::time_t>(summary.timestamp_ms / 1000);
-  std::tm utc{};
-  ::gmtime_r(&seconds, &utc);
-  const std::string time =
-      fmt::format("{:%Y-%m-%d %H:%M:%S}.{:03}", utc, summary.timestamp_ms % 1000);
+  const std::string time = UtcTime(summary.timestamp_ms);
   return fmt::format("{:<24} {:>10} {:>5} {} {:<6} {:>8} {:>10} {}\n", time, summary.index.value,
                      summary.term.value, Hex(summary.txid.value), summary.kind, summary.pages,
                      summary.bytes, Hex(summary.digest));

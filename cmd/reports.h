@@ -1,4 +1,4 @@
-// What `echofs status`, `databases`, `log`, `handoff` and `promote` print. Pure functions of what the node answered.
+// What `echofs status`, `databases`, `log`, `handoff`, `promote` and `orphans list` print. Pure functions of what the node answered.
 //
 // JSON is for scripts and changes only by addition of keys; TXIDs and digests are 16 hex digits.
 // Texts are for people. All end with a newline.
@@ -27,6 +27,10 @@ std::string DatabasesText(const std::vector<DatabaseInfo>& databases);
 
 // A list of names.
 std::string LocalFilesJson(const std::vector<std::string>& files);
+
+// The orphans of a node, one object or row for each time that its log was cut.
+std::string OrphansJson(const std::vector<OrphanInfo>& list);
+std::string OrphansText(const std::vector<OrphanInfo>& list);
 
 // One line for each change set, so that a long log can be printed as it comes: an object, or a row
 // below ChangeSetHeading.

@@ -34,9 +34,10 @@ inline constexpr std::size_t kNodeStateSizeMax = 64u << 10;  // node.json
 inline constexpr std::uint32_t kCopyRunPagesMax = 256;  // pages of one step of a first copy
 inline constexpr int kCatalogChunkDatabasesMax = 1000;  // databases in one LogBase
 inline constexpr std::size_t kCatalogDatabasesMax =
-    1'000'000;                                         // databases in all LogBase of a stream
-inline constexpr std::size_t kFollowSessionsMax = 64;  // replicas at a primary
-inline constexpr std::size_t kFetchSessionsMax = 64;   // first copies at a primary
+    1'000'000;                                          // databases in all LogBase of a stream
+inline constexpr std::size_t kFetchRangesMax = 20'000;  // runs of pages in one request
+inline constexpr std::size_t kFollowSessionsMax = 64;   // replicas at a primary
+inline constexpr std::size_t kFetchSessionsMax = 64;    // first copies at a primary
 inline constexpr std::size_t kFollowersRememberedMax =
     256;  // replicas in status, gone ones included
 inline constexpr std::size_t kHeartbeatsRememberedMax = 1024;  // by a replica that is behind
@@ -45,6 +46,9 @@ inline constexpr std::size_t kInSyncNodesMax = 1000;
 inline constexpr int kApplyWorkers = 2;
 inline constexpr int kCopyWorkers = 2;
 inline constexpr int kApplyBatchMax = 64;  // entries of one database before another gets its turn
+
+// A rewind that would fetch more than this part of a database copies all of it.
+inline constexpr std::uint64_t kRewindPartMax = 4;  // one in so many pages
 
 // Times.
 inline constexpr absl::Duration kHeartbeatInterval = absl::Seconds(1);

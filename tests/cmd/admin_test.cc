@@ -44,6 +44,10 @@ TEST_CASE("admin: a status arrives as it was sent") {
   CHECK(got->last_error == sent.last_error);
   CHECK(got->log_first_index == sent.log_first_index);
   CHECK(got->log_size_bytes == sent.log_size_bytes);
+  CHECK(got->orphans == sent.orphans);
+  CHECK(got->rewinds.databases == sent.rewinds.databases);
+  CHECK(got->rewinds.pages == sent.rewinds.pages);
+  CHECK(got->rewinds.bytes == sent.rewinds.bytes);
   CHECK(got->version == Version());
   CHECK(got->pid == static_cast<std::uint64_t>(::getpid()));
   REQUIRE(got->replicas.size() == 1);

@@ -46,6 +46,8 @@ NodeStatus FakeAdminSource::Status() {
   status.last_error = "the disk is full";
   status.log_first_index = {2};
   status.log_size_bytes = 65536;
+  status.orphans = 5;
+  status.rewinds = {2, 30, 122880};
   return status;
 }
 

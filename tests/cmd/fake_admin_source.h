@@ -25,6 +25,9 @@ class FakeAdminSource : public AdminSource {
   std::string role = "primary";
   std::atomic<bool> ready = true;
   std::atomic<bool> lease_service = true;
+  OrphanStore* Orphans() override { return orphans; }
+
+  OrphanStore* orphans = nullptr;  // not owned; for tests that ask for them
 };
 
 }  // namespace echofs::cmd::test

@@ -101,7 +101,13 @@ TEST_CASE("reports: the status as JSON is exactly the object that scripts rely o
         "term": 2
       }
     }
-  ]
+  ],
+  "orphans": 5,
+  "rewinds": {
+    "databases": 2,
+    "pages": 30,
+    "bytes": 122880
+  }
 }
 )");
 }
@@ -120,6 +126,7 @@ TEST_CASE("reports: the status for people names progress, blocking process and e
   const std::string text = StatusText(test::FakeAdminSource().Status());
   CHECK_THAT(text, HasText("a (primary, ready)"));
   CHECK_THAT(text, HasText("the disk is full"));
+  CHECK_THAT(text, HasText("orphans   5 change sets"));
   CHECK_THAT(text, HasText("25% (25 of 100 pages)"));
   CHECK_THAT(text, HasText("blocked"));
   CHECK_THAT(text, HasText("by process 4711"));
