@@ -38,7 +38,7 @@ absl::Status DatabaseSet::AttachReplica(Database& database, const DatabasePositi
       ReplicaDatabase::Create(std::move(files), cache_, position, replica_options_));
   // From now on it serves the -shm, which it is about to change under those who have it mapped.
   database.SetReplica(replica);
-  const absl::Status joined = replica->Join(blocked_by_pid);
+  absl::Status joined = replica->Join(blocked_by_pid);
   if (joined.ok()) {
     database.SetCapture(nullptr);
   } else {

@@ -141,7 +141,7 @@ absl::Status DatabaseSet::BecomeReplica(Database& database) {
     locks = std::move(held->second);
   }
   int blocked_by_pid = 0;
-  const absl::Status joined = AttachReplica(database, position, std::move(locks), &blocked_by_pid);
+  absl::Status joined = AttachReplica(database, position, std::move(locks), &blocked_by_pid);
   if (absl::IsUnavailable(joined)) {
     // The capture stays, fenced, and refuses what its writer wants to commit.
     spdlog::warn("{}: process {} is in the way of this node's becoming a replica", database.name(),

@@ -127,7 +127,7 @@ absl::Status ReplicaDatabase::AdoptFile(const std::string& path, const Target& t
   ECHOFS_RETURN_IF_ERROR(files_->Adopt(path, target.position.attributes));
   SetPosition(target.position);
   int pid = 0;
-  const absl::Status attached = Attach(&pid);
+  absl::Status attached = Attach(&pid);
   UpdateStatus();
   if (attached.ok()) return attached;
   spdlog::warn("{} is in place, but its locks are not yet ours: {}", target.position.name,
