@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -36,18 +37,22 @@ absl::Status AddEntry(const LogEntry& entry, LogReader& reader, RewindPlan& plan
   }
 }
 
-// Databases whose files are not at the position that the new base has for them.
-absl::StatusOr<std::vector<std::string>> NotAtBase(ApplyTarget& target, const LogState& base) {
+// Databases of this node whose files are not at the position that the new base has for them, or not known to be.
+absl::StatusOr<std::vector<std::string>> NotAtBase(const RewindContext& context,
+                                                   const LogState& base) {
   std::map<std::string, const DatabasePosition*> positions;
   for (const DatabasePosition& position : base.databases) positions[position.name] = &position;
+  std::set<std::string> all;
+  for (const std::string& name : context.target->LocalDatabases()) all.insert(name);
+  for (const DatabasePosition& position : context.log->Positions()) all.insert(position.name);
   std::vector<std::string> names;
-  for (const std::string& name : target.LocalDatabases()) {
-    const absl::StatusOr<DatabasePosition> local = target.AppliedPosition(name);
-    if (absl::IsNotFound(local.status())) continue;
-    ECHOFS_RETURN_IF_ERROR(local.status());
+  for (const std::string& name : all) {
+    const absl::StatusOr<DatabasePosition> local = context.target->AppliedPosition(name);
+    if (!absl::IsNotFound(local.status())) ECHOFS_RETURN_IF_ERROR(local.status());
     const auto found = positions.find(name);
-    const bool same = found != positions.end() && found->second->index == local->index &&
-                      found->second->txid == local->txid && found->second->digest == local->digest;
+    const bool same = local.ok() && found != positions.end() &&
+                      found->second->index == local->index && found->second->txid == local->txid &&
+                      found->second->digest == local->digest;
     if (!same) names.push_back(name);
   }
   return names;
@@ -93,7 +98,7 @@ absl::StatusOr<LogCut> RestartLog(const RewindContext& context, const CommonPoin
                                   const LogState& base, const TermHistory& terms) {
   ECHOFS_RETURN_IF_ERROR(
       context.orphans->Keep(*context.log, common, context.primary, context.primary_term));
-  ECHOFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NotAtBase(*context.target, base));
+  ECHOFS_ASSIGN_OR_RETURN(const std::vector<std::string> names, NotAtBase(context, base));
   ECHOFS_RETURN_IF_ERROR(context.target->ForgetPositions(names));
   ECHOFS_RETURN_IF_ERROR(context.log->Reset(base.index, base.term, base.databases, terms));
   LogCut cut;
