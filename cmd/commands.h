@@ -25,6 +25,7 @@ void AddStatusCommand(CLI::App* app, int* exit_code);
 void AddDatabasesCommand(CLI::App* app, int* exit_code);
 void AddLogCommand(CLI::App* app, int* exit_code);
 void AddConfigCommand(CLI::App* app, int* exit_code);
+void AddLeaseServerCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
 
 // Options that several commands share.

@@ -48,7 +48,8 @@ TEST_CASE("command line: mistakes end with exit code 2 and a message on stderr")
   for (const char* arguments :
        {"", "nonsense", "status", "log --data-dir /x", "mount", "mount --data-dir /x",
         "status --fuse-dir /x", "mount --fuse-dir /x --data-dir /y --", "version -- sh", "config",
-        "config check --config /no/such/file",
+        "config check --config /no/such/file", "lease-server", "lease-server --listen a:1",
+        "lease-server --listen a --data-dir /x",
         "mount --fuse-dir /x --data-dir /y --log-level loud"}) {
     INFO(arguments);
     const Result result = Run(arguments, /*errors=*/true);
