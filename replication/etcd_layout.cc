@@ -4,10 +4,11 @@
 #include <google/protobuf/util/json_util.h>
 #include <xxhash.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "echofs/v1/lease.pb.h"
 #include "etcd/rpc.pb.h"
+#include "replication/lease_table.h"
 #include "replication/lease_wire.h"
 #include "replication/limits.h"
 #include "replication/status_macros.h"
@@ -16,6 +17,9 @@ namespace echofs {
 namespace {
 
 namespace pb = etcdserverpb;
+
+// Several announcements at once may get past the limit of them.
+constexpr std::int64_t kKeysMax = 2 * static_cast<std::int64_t>(kLeaseNodesMax);
 
 std::string ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
@@ -62,10 +66,17 @@ std::string EtcdLayout::EndOf(std::string prefix) {
 void EtcdLayout::SetReadAll(pb::RangeRequest* request) const {
   request->set_key(prefix_);
   request->set_range_end(EndOf(prefix_));
-  request->set_limit(static_cast<std::int64_t>(kLeaseNodesMax + 2));
+  request->set_limit(kKeysMax);
 }
 
 absl::StatusOr<EtcdView> EtcdLayout::Parse(const pb::RangeResponse& response) const {
+  // Without its last keys, of which the record is one, the view would be wrong.
+  if (response.more()) {
+    return absl::InvalidArgumentError(
+        fmt::format("there are more than {} keys below {} in etcd: use a lease.key of its own for "
+                    "each cluster",
+                    kKeysMax, prefix_));
+  }
   EtcdView view;
   view.store_revision = response.header().revision();
   std::string seen;
@@ -84,7 +95,8 @@ absl::StatusOr<EtcdView> EtcdLayout::Parse(const pb::RangeResponse& response) co
     } else if (kv.key().compare(0, nodes_prefix().size(), nodes_prefix()) == 0) {
       v1::NodeAnnouncement message;
       ECHOFS_RETURN_IF_ERROR(FromJson(kv, &message));
-      view.state.nodes.push_back(FromMessage(message));
+      NodeAnnouncement node = FromMessage(message);
+      if (CheckAnnouncement(node).ok()) view.state.nodes.push_back(std::move(node));
     }
   }
   const LeaseRecord& record = view.state.record;

@@ -14,7 +14,7 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
+#include <type_traits>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -36,8 +36,9 @@ class LeaseClusters {
 
   // Returns call(table, now) of the cluster `key`, an absl::Status or StatusOr, when what it did is durable.
   template <class Function>
-  auto Call(const std::string& key, const Function& call) ABSL_LOCKS_EXCLUDED(mutex_)
-      -> decltype(call(std::declval<LeaseTable&>(), absl::Duration())) {
+  std::invoke_result_t<const Function&, LeaseTable&, absl::Duration> Call(const std::string& key,
+                                                                          const Function& call)
+      ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     const absl::StatusOr<Cluster*> cluster = Find(key);
     if (!cluster.ok()) return cluster.status();

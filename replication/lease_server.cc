@@ -21,11 +21,11 @@ namespace {
 using Context = grpc::ServerContext;
 
 absl::Status CheckScope(const v1::LeaseScope& scope) {
-  if (scope.protocol_version() == kProtocolVersion) return absl::OkStatus();
+  if (scope.protocol_version() == kLeaseProtocolVersion) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format(
       "the node speaks version {} of the protocol and the lease server version {}: run the same "
       "echofs on both",
-      scope.protocol_version(), kProtocolVersion));
+      scope.protocol_version(), kLeaseProtocolVersion));
 }
 
 std::vector<std::string> Nodes(const google::protobuf::RepeatedPtrField<std::string>& nodes) {

@@ -2,6 +2,7 @@
 // uses it (CheckLeaseNode and so on).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,9 @@ class NodeAnnouncement;
 }  // namespace echofs::v1
 
 namespace echofs {
+
+// Of lease.proto.
+inline constexpr std::uint32_t kLeaseProtocolVersion = 1;
 
 void ToMessage(const LeaseRecord& record, v1::LeaseRecord* message);
 void ToMessage(const NodeAnnouncement& node, v1::NodeAnnouncement* message);

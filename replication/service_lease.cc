@@ -108,7 +108,7 @@ class ServiceLease final : public Lease {
 
   template <class Request>
   void SetScope(Request* request) const {
-    request->mutable_scope()->set_protocol_version(kProtocolVersion);
+    request->mutable_scope()->set_protocol_version(kLeaseProtocolVersion);
     request->mutable_scope()->set_key(key_);
   }
 

@@ -154,6 +154,36 @@ TEST_CASE("lease server: a full disk refuses changes, loses nothing, and service
   REQUIRE(::umount2(dir.path().c_str(), MNT_DETACH) == 0);
 }
 
+TEST_CASE("lease server: SIGTERM ends it with 0, and what keeps it from starting is said") {
+  const TempDirectory dir;
+  LeaseServerProcess server(dir / "data");
+  const std::string free = "127.0.0.1:" + std::to_string(test::FreePort());
+  // Exit code and output of a lease server that cannot start.
+  const auto run = [&](const std::string& listen, const std::string& data) {
+    std::filesystem::remove(dir / "log");
+    const int code =
+        test::Process({ECHOFS_BINARY, "lease-server", "--listen", listen, "--data-dir", data},
+                      dir / "log")
+            .WaitForEnd();
+    std::ifstream file(dir / "log");
+    return std::to_string(code) + " " + std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  const auto says = [](const std::string& output, const std::string& what) {
+    INFO(output);
+    CHECK(output.substr(0, 2) == "1 ");
+    CHECK(output.find(what) != std::string::npos);
+  };
+  says(run(free, dir / "data"), "is in use by another echofs");
+  says(run(server.address(), dir / "other"), "another process uses this port");
+  says(run(free, "/proc/version/data"), "/proc/version/data");
+  REQUIRE(server.Connect()->Acquire("a", "a:1", 0, {"a"}, kLong).ok());
+  CHECK(server.process().Terminate() == 0);
+  server.Start();
+  const auto lease = server.Connect();
+  Await("an answer", [&] { return lease->Read().ok(); });
+  CHECK(lease->Read()->held);
+}
+
 TEST_CASE("lease store: the schema itself refuses terms that fall, and removal (R1)") {
   const TempDirectory dir;
   const std::string path = dir / "lease.db";
