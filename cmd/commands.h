@@ -29,6 +29,7 @@ void AddHandoffCommand(CLI::App* app, int* exit_code);
 void AddPromoteCommand(CLI::App* app, int* exit_code);
 void AddOrphansCommand(CLI::App* app, int* exit_code);
 void AddConfigCommand(CLI::App* app, int* exit_code);
+void AddLeaseServerCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
 
 // Options that several commands share.

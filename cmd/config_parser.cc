@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <functional>
 #include <set>
 
 #include "cmd/command_words.h"
 #include "cmd/config.h"
+#include "replication/limits.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
@@ -60,13 +62,37 @@ Setter OnlyEmpty(const char* what) {
   };
 }
 
-absl::Status SetLeaseType(Config*, const std::string& text) {
-  if (text == "static") return absl::OkStatus();
-  if (text == "service" || text == "etcd") {
-    return NotSupported(fmt::format("lease type '{}'", text), "use 'static'");
+absl::Status SetLeaseType(Config* config, const std::string& text) {
+  for (const LeaseType type : {LeaseType::kStatic, LeaseType::kService, LeaseType::kEtcd}) {
+    if (text != LeaseTypeName(type)) continue;
+    config->lease.type = type;
+    return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
       fmt::format("'{}' is not a lease type; expected static, service or etcd", text));
+}
+
+absl::Status AddLeaseEndpoint(Config* config, const std::string& text) {
+  if (config->lease.endpoints.size() >= kLeaseEndpointsMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("there are more than {} endpoints", kLeaseEndpointsMax));
+  }
+  ECHOFS_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
+  config->lease.endpoints.push_back(address.ToString());
+  return absl::OkStatus();
+}
+
+absl::Status SetLeaseKey(Config* config, const std::string& text) {
+  const bool printable =
+      std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > ' ' && c != 0x7f; });
+  if (text.empty() || text.size() > kIdentitySizeMax || !printable || text.back() == '/') {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a key; expected 1 to {} printable characters without spaces and "
+                    "without a slash at the end",
+                    text, kIdentitySizeMax));
+  }
+  config->lease.key = text;
+  return absl::OkStatus();
 }
 
 absl::Status SetSync(Config*, const std::string& text) {
@@ -139,8 +165,8 @@ const std::vector<Key>& Keys() {
       {"lease.type", SetLeaseType},
       {"lease.candidate", SetCandidate},
       {"lease.ttl", SetDuration([](C* c) -> absl::Duration& { return c->lease.ttl; }, false)},
-      {"lease.endpoints", OnlyEmpty("a lease service")},
-      {"lease.key", SetText([](C* c) -> std::string& { return c->lease.key; })},
+      {"lease.endpoints", AddLeaseEndpoint},
+      {"lease.key", SetLeaseKey},
       {"lease.primary", SetHostPort([](C* c) -> std::string& { return c->lease.primary; })},
       {"replication.min-sync-replicas", SetMinSyncReplicas},
       {"replication.sync", SetSync},
@@ -154,9 +180,6 @@ const std::vector<Key>& Keys() {
   };
   return keys;
 }
-
-// Keys whose value is a list.
-bool IsList(const std::string& key) { return key == "lease.endpoints"; }
 
 // Walks the document and fills one Config. Throws what yaml-cpp throws.
 class Parser {
@@ -202,9 +225,8 @@ class Parser {
     if (value.IsNull()) return absl::OkStatus();
     if (key.name == "exec") return TakeExec(name, value);
     absl::Status status;
-    if (IsList(key.name)) {
-      if (!value.IsSequence()) return Error(name, fmt::format("{}: expected a list", key.name));
-      status = value.size() == 0 ? absl::OkStatus() : key.set(&config_, "[...]");
+    if (key.name == "lease.endpoints" && value.IsSequence()) {
+      for (const YAML::Node& item : value) ECHOFS_RETURN_IF_ERROR(TakeValue(key, name, item));
     } else if (!value.IsScalar()) {
       return Error(name, fmt::format("{}: expected a single value, found a {}", key.name,
                                      value.IsMap() ? "mapping" : "list"));

@@ -130,6 +130,11 @@ absl::Status Daemon::StartMount() {
 }
 
 absl::Status Daemon::Start() {
+  if (config_.lease.type != LeaseType::kStatic) {
+    return absl::UnimplementedError(
+        fmt::format("lease type '{}' is not supported in this version; use 'static'",
+                    LeaseTypeName(config_.lease.type)));
+  }
   RaiseFileLimit();
   ECHOFS_RETURN_IF_ERROR(OpenData());
   NodeOptions options;

@@ -37,6 +37,7 @@ int Main(int argc, char** argv) {
   AddRunCommand(&app, &command, &exit_code);
   AddOrphansCommand(&app, &exit_code);
   AddConfigCommand(&app, &exit_code);
+  AddLeaseServerCommand(&app, &exit_code);
   AddVersionCommand(&app, &exit_code);
   // Before any command runs: callbacks of subcommands come after this one.
   app.parse_complete_callback([&] {
