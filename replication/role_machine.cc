@@ -177,15 +177,6 @@ void RoleMachine::BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord
 
 void RoleMachine::OnRenewReply(absl::Time now, absl::Time sent,
                                const absl::StatusOr<LeaseRecord>& reply) {
-  if (state_ == RoleState::kAcquiring) {  // the lease was transferred to this node
-    if (reply.ok() && reply->primary_id == options_.node_id) {
-      BeginTenure(now, sent, *reply);
-    } else {
-      state_ = RoleState::kStanding;
-      next_change_ = now + RetryDelay(options_.ttl);
-    }
-    return;
-  }
   if (!renewal_wanted()) return;
   if (reply.ok() && reply->term == term_) {
     valid_until_ = std::max(valid_until_, ValidityOf(sent));
