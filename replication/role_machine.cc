@@ -98,7 +98,10 @@ void RoleMachine::Tick(absl::Time now) { Proceed(now); }
 
 void RoleMachine::OnLeaseState(absl::Time now, const LeaseState& state) {
   // A call's reply may have brought a newer record than a state that was read before it.
-  if (lease_known_ && state.record.term < lease_.record.term) return;
+  const auto age = [](const LeaseRecord& record) {
+    return std::pair(record.term, record.revision);
+  };
+  if (lease_known_ && age(state.record) < age(lease_.record)) return;
   lease_ = state;
   lease_known_ = true;
   highest_term_ = std::max(highest_term_, state.record.term);

@@ -103,7 +103,7 @@ struct LeaseCall {
   Kind kind = Kind::kRenew;
   std::uint64_t id = 0;
   Term term;                         // kRenew, kSetInSync, kTransfer, kRelease
-  std::uint64_t revision = 0;        // kAcquire
+  std::uint64_t revision = 0;        // kAcquire, kSetInSync
   std::vector<std::string> in_sync;  // kAcquire, kSetInSync
   std::string target_id;             // kTransfer
   std::string target_address;        // kTransfer
