@@ -154,6 +154,7 @@ absl::StatusOr<LeaseRecord> LeaseTable::Renew(Term term, const std::string& node
 }
 
 absl::StatusOr<LeaseRecord> LeaseTable::SetInSync(Term term, const std::string& node_id,
+                                                  std::uint64_t revision,
                                                   const std::vector<std::string>& in_sync,
                                                   absl::Duration now) {
   ECHOFS_RETURN_IF_ERROR(CheckInSync(in_sync));
@@ -162,6 +163,11 @@ absl::StatusOr<LeaseRecord> LeaseTable::SetInSync(Term term, const std::string& 
   std::vector<std::string> sorted = SortedInSync(in_sync);
   LeaseRecord& record = tenure_.record;
   if (record.in_sync == sorted) return record;
+  if (record.revision != revision) {
+    return absl::FailedPreconditionError(
+        fmt::format("node {} saw revision {} of the lease, which is at {} by now", node_id,
+                    revision, record.revision));
+  }
   record.in_sync = std::move(sorted);
   ++record.revision;
   ++version_;

@@ -51,6 +51,7 @@ class LeaseTable {
   absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id, absl::Duration ttl,
                                     absl::Duration now);
   absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                        std::uint64_t revision,
                                         const std::vector<std::string>& in_sync,
                                         absl::Duration now);
   absl::StatusOr<LeaseRecord> Transfer(Term term, const std::string& node_id,

@@ -98,7 +98,10 @@ void RoleMachine::Tick(absl::Time now) { Proceed(now); }
 
 void RoleMachine::OnLeaseState(absl::Time now, const LeaseState& state) {
   // A call's reply may have brought a newer record than a state that was read before it.
-  if (lease_known_ && state.record.term < lease_.record.term) return;
+  const auto age = [](const LeaseRecord& record) {
+    return std::pair(record.term, record.revision);
+  };
+  if (lease_known_ && age(state.record) < age(lease_.record)) return;
   lease_ = state;
   lease_known_ = true;
   highest_term_ = std::max(highest_term_, state.record.term);
@@ -177,15 +180,6 @@ void RoleMachine::BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord
 
 void RoleMachine::OnRenewReply(absl::Time now, absl::Time sent,
                                const absl::StatusOr<LeaseRecord>& reply) {
-  if (state_ == RoleState::kAcquiring) {  // the lease was transferred to this node
-    if (reply.ok() && reply->primary_id == options_.node_id) {
-      BeginTenure(now, sent, *reply);
-    } else {
-      state_ = RoleState::kStanding;
-      next_change_ = now + RetryDelay(options_.ttl);
-    }
-    return;
-  }
   if (!renewal_wanted()) return;
   if (reply.ok() && reply->term == term_) {
     valid_until_ = std::max(valid_until_, ValidityOf(sent));

@@ -13,8 +13,9 @@
 //
 // Why there is one history (R1 to R4):
 //
-// 1. The backend gives each term once (lease.h). A node leads a term that it acquired, or that was transferred to it
-//    and of which its log has no entry yet; so no two tenures share a term.
+// 1. The backend gives each term once (lease.h). A node leads only a term that it acquired in this process, so no two
+//    tenures share a term. To whom the lease was transferred acquires it too, in the term after: what a former process
+//    of it still has under way (a Release) names an older term and is refused.
 // 2. *Validity*: a call sent at t that proves the lease makes it valid until t + TTL - margin on the node's own clock. The
 //    backend counts from a moment at or after t, and the margin (a tenth of the TTL) covers clocks whose rates differ
 //    by less. The commit fence is closed by that moment without anybody's doing (commit_fence.h), so nothing is
@@ -102,7 +103,7 @@ struct LeaseCall {
   Kind kind = Kind::kRenew;
   std::uint64_t id = 0;
   Term term;                         // kRenew, kSetInSync, kTransfer, kRelease
-  std::uint64_t revision = 0;        // kAcquire
+  std::uint64_t revision = 0;        // kAcquire, kSetInSync
   std::vector<std::string> in_sync;  // kAcquire, kSetInSync
   std::string target_id;             // kTransfer
   std::string target_address;        // kTransfer

@@ -51,6 +51,7 @@ void RoleMachine::ProceedInSync(absl::Time now) {
   LeaseCall call;
   call.kind = LeaseCall::Kind::kSetInSync;
   call.term = term_;
+  call.revision = lease_.record.revision;
   call.in_sync = *proposed_;
   change_ = {Call(std::move(call)), now};
 }

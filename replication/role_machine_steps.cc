@@ -111,26 +111,16 @@ void RoleMachine::ProceedStanding(absl::Time now) {
   if (ended_term_ < record.term) {  // another tenure has come and gone
     Stand(now);
   }
-  if (stop_following_pending_ || acquire_ || renew_ || now < next_change_) return;
-  // A term that was given to this node and of which nobody can have seen an entry (6. and 1. in the header).
-  if (lease_.held && mine && environment_->position().term < record.term &&
-      ineligible_reason().empty()) {
-    state_ = RoleState::kAcquiring;
-    term_ = record.term;
-    LeaseCall renew;
-    renew.kind = LeaseCall::Kind::kRenew;
-    renew.term = record.term;
-    renew_ = {Call(std::move(renew)), now};
-    return;
-  }
+  if (stop_following_pending_ || acquire_ || now < next_change_) return;
   if (now < barred_until_ || !MayStand()) return;
-  // The backend gives a term above those of the announced logs, and the others wait for our last word.
-  if (announced_term_ != ended_term_) return;
+  // The backend gives a term above those of the announced logs, and the others wait for our last word, unless the lease
+  // is ours already.
+  if (!lease_.held && announced_term_ != ended_term_) return;
   if (MyTurn(now)) Acquire(now);
 }
 
 bool RoleMachine::MyTurn(absl::Time now) const {
-  // A lease of a former process of this node is nobody else's.
+  // A lease that was transferred to this node, or is of a former process of it, is nobody else's.
   if (lease_.held || now < promoted_until_) return true;
   const LogPosition own = environment_->position();
   // Nodes that start together get to know of each other.

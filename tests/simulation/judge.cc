@@ -64,6 +64,11 @@ void Judge::OnCommit(int node) {
 
 void Judge::OnTermGiven(const LeaseRecord& before, const LeaseRecord& now, bool transfer) {
   if (now.term != before.term.Next()) world_->Fail("J2: the lease's term did not grow by one");
+  // Who was given the lease acquires it, in a later term.
+  const auto given = handed_over_.find(before.term.value);
+  if (given != handed_over_.end() && before.primary_id == now.primary_id) {
+    handed_over_[now.term.value] = given->second;
+  }
   if (!transfer) return;
   ++world_->counts.handoffs;
   const int giver = SimNode::NumberOf(before.primary_address);

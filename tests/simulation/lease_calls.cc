@@ -31,6 +31,10 @@ void LeaseCalls::SendNext() {
 
 void LeaseCalls::Send(const LeaseCall& call) {
   World* world = &process_->world();
+  if (call.kind != LeaseCall::Kind::kAnnounce && call.kind != LeaseCall::Kind::kRenew) {
+    world->Trace("{}: call {} of kind {} is sent", process_->node().id(), call.id,
+                 static_cast<int>(call.kind));
+  }
   SimNode* node = &process_->node();
   const std::uint64_t incarnation = node->incarnation();
   const auto reply = [this, world, node, incarnation,

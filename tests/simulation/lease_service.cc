@@ -69,7 +69,7 @@ absl::StatusOr<LeaseRecord> LeaseService::Execute(const LeaseCall& call, const s
     case LeaseCall::Kind::kRenew:
       return table_->Renew(call.term, node_id, ttl, now);
     case LeaseCall::Kind::kSetInSync:
-      return table_->SetInSync(call.term, node_id, call.in_sync, now);
+      return table_->SetInSync(call.term, node_id, call.revision, call.in_sync, now);
     case LeaseCall::Kind::kTransfer:
       return table_->Transfer(call.term, node_id, call.target_id, call.target_address, ttl, now);
     case LeaseCall::Kind::kRelease:

@@ -166,7 +166,7 @@ absl::Status PageDatabases::BecomePrimary(Term) {
 // ---- As replica ----
 
 absl::Status PageDatabases::ApplyLog() {
-  InstallCopies();
+  ECHOFS_RETURN_IF_ERROR(InstallCopies());
   if (reader_ == nullptr) reader_ = log_->Read(next_);
   while (next_ <= log_->last_index()) {
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader_->Next());
@@ -197,7 +197,7 @@ absl::Status PageDatabases::ApplyLog() {
   return absl::OkStatus();
 }
 
-void PageDatabases::InstallCopies() {
+absl::Status PageDatabases::InstallCopies() {
   for (auto i = offered_.begin(); i != offered_.end();) {
     const DatabaseCopy& copy = i->second;
     if (!InHistory(copy.position, copy.at.term)) {
@@ -209,12 +209,15 @@ void PageDatabases::InstallCopies() {
     database.position = copy.position;
     database.term = copy.at.term;
     database.pages = *copy.pages;
+    // Durable before it counts: nothing else has it here.
+    ECHOFS_RETURN_IF_ERROR(Store(&database));
     databases_[i->first] = std::move(database);
     incomplete_.erase(i->first);
     next_ = std::max(log_->first_index(), std::min(next_, copy.position.index.Next()));
     reader_ = nullptr;
     i = offered_.erase(i);
   }
+  return absl::OkStatus();
 }
 
 void PageDatabases::Offer(DatabaseCopy copy) {

@@ -99,7 +99,7 @@ class PageDatabases final : public ApplyTarget {
   void Forget(const std::string& name);
   // Finds databases of the log that are not here.
   void FindMissing();
-  void InstallCopies();
+  absl::Status InstallCopies();
 
   Storage* const storage_;
   const std::string directory_;

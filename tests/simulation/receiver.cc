@@ -169,7 +169,7 @@ absl::Status Receiver::OnRecord(const Record& record) {
 absl::Status Receiver::LogChanged() {
   if (!process_->node().disk().powered()) return absl::OkStatus();
   const absl::Status applied = process_->databases().ApplyLog();
-  if (!applied.ok() && process_->node().disk().powered()) {
+  if (!applied.ok() && !absl::IsResourceExhausted(applied) && process_->node().disk().powered()) {
     process_->world().Fail(process_->node().id() + " cannot apply: " + applied.ToString());
   }
   FetchIncomplete();

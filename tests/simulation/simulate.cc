@@ -18,9 +18,10 @@ using echofs::sim::RunResult;
 using echofs::sim::RunSeed;
 
 constexpr char kUsage[] =
-    "usage: simulate [--seeds N] [--first S] [--seed S] [--trace]\n\n"
+    "usage: simulate [--seeds N] [--first S] [--all] | --seed S [--trace]\n\n"
     "  --seeds N  run N seeds (default 1000)\n"
     "  --first S  the first of them (default 1)\n"
+    "  --all      do not stop at the first that fails\n"
     "  --seed S   run this seed alone, twice: both runs must be the same\n"
     "  --trace    with --seed: print what happens, run once\n";
 
@@ -40,6 +41,7 @@ struct Arguments {
   std::uint64_t first = 1;
   std::uint64_t count = 1000;
   bool one = false;
+  bool all = false;
   bool trace = false;
 };
 
@@ -48,6 +50,10 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     const std::string_view name = argv[i];
     if (name == "--trace") {
       arguments->trace = true;
+      continue;
+    }
+    if (name == "--all") {
+      arguments->all = true;
       continue;
     }
     if (++i == argc) return false;
@@ -96,6 +102,7 @@ int main(int argc, char** argv) {
   spdlog::set_level(arguments.trace ? spdlog::level::debug : spdlog::level::off);
   spdlog::set_pattern("             %v");
   Counts counts;
+  std::uint64_t failed = 0;
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.count; ++seed) {
     current_seed = seed;
     const RunResult result = RunSeed(seed, arguments.trace);
@@ -103,7 +110,10 @@ int main(int argc, char** argv) {
     if (!result.failure.empty()) {
       fmt::print("seed {} failed {}\n  {}\n  again: ./dev simulate --seed {} --trace\n", seed,
                  result.failure, result.description, seed);
-      return 1;
+      std::fflush(stdout);
+      ++failed;
+      if (!arguments.all) return 1;
+      continue;
     }
     if (arguments.one && !arguments.trace && RunSeed(seed, false).digest != result.digest) {
       fmt::print("seed {} gave two different runs\n", seed);
@@ -111,6 +121,7 @@ int main(int argc, char** argv) {
     }
     counts.Add(result.counts);
   }
-  Print(arguments.count, counts);
-  return 0;
+  if (failed > 0) fmt::print("{} of {} seeds failed\n", failed, arguments.count);
+  Print(arguments.count - failed, counts);
+  return failed == 0 ? 0 : 1;
 }
