@@ -36,7 +36,7 @@ struct LeaseRecord {
   std::string primary_id;            // node id
   std::string primary_address;       // host:port of its gRPC server; may be empty for a single node
   std::vector<std::string> in_sync;  // node ids that have every acknowledged commit, in order
-  std::uint64_t revision = 0;        // changes with every change of the fields above, not with renewals
+  std::uint64_t revision = 0;  // changes with every change of the fields above, not with renewals
 
   friend bool operator==(const LeaseRecord&, const LeaseRecord&) = default;
 };
@@ -56,7 +56,7 @@ struct NodeAnnouncement {
 
 struct LeaseState {
   LeaseRecord record;
-  bool held = false;  // the record's primary holds the lease now
+  bool held = false;                    // the record's primary holds the lease now
   std::vector<NodeAnnouncement> nodes;  // that live, in order of node id
   std::uint64_t version = 0;            // for WaitForChange; only comparable for equality
 };
@@ -76,17 +76,19 @@ class Lease {
   // Returns as soon as the state is another one than the state with `version` (a renewal is no change, the end of
   // the lease is), at the latest after `timeout`, then with the state as it is. For a thread of its own: does not
   // keep the other calls waiting. `Cancel` makes it return Cancelled, now and from then on.
-  virtual absl::StatusOr<LeaseState> WaitForChange(std::uint64_t version, absl::Duration timeout) = 0;
+  virtual absl::StatusOr<LeaseState> WaitForChange(std::uint64_t version,
+                                                   absl::Duration timeout) = 0;
   virtual void Cancel() = 0;
 
   // Makes the node primary: record.term + 1 (see above), `in_sync` as given. FailedPrecondition unless record.revision is
   // `revision` and the lease is free, or is held by a former process of this very node (same id and address).
-  virtual absl::StatusOr<LeaseRecord> Acquire(const std::string& node_id, const std::string& address,
-                                              std::uint64_t revision,
+  virtual absl::StatusOr<LeaseRecord> Acquire(const std::string& node_id,
+                                              const std::string& address, std::uint64_t revision,
                                               const std::vector<std::string>& in_sync,
                                               absl::Duration ttl) = 0;
   // The holder goes on for a full TTL from now.
-  virtual absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id, absl::Duration ttl) = 0;
+  virtual absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id,
+                                            absl::Duration ttl) = 0;
   // The holder replaces the in-sync set. Not a renewal.
   virtual absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
                                                 const std::vector<std::string>& in_sync) = 0;
