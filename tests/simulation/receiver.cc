@@ -143,6 +143,9 @@ absl::Status Receiver::OnBase(const Base& base) {
   ECHOFS_RETURN_IF_ERROR(KeepOrphans(common));
   const LogPosition end{base.state.term, base.state.index};
   process_->world().judge->OnCut(*process_, std::nullopt, end);
+  // The log cannot lead to the states of the databases any more, so those that stay must be durable.
+  ECHOFS_RETURN_IF_ERROR(log.Sync(log.last_index()));
+  ECHOFS_RETURN_IF_ERROR(process_->databases().SyncAll());
   ECHOFS_RETURN_IF_ERROR(log.Reset(end.index, end.term, base.state.databases, hello_.history));
   process_->world().judge->OnLogOpened(process_->node().number(), log);
   process_->databases().LogWasReset();
