@@ -101,7 +101,7 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   fs::ControlSource source;
   source.primary_name = [node = node_.get()] {
     const echofs::NodeStatus status = node->status();
-    return status.role == NodeRole::kReplica ? status.primary_id : std::string();
+    return status.role == NodeRole::kPrimary ? std::string() : status.primary_id;
   };
   source.lag_ms = [node = node_.get()]() -> std::int64_t {
     const echofs::NodeStatus status = node->status();
@@ -110,7 +110,6 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   };
   return source;
 }
-
 
 absl::Status Daemon::StartMount() {
   file_system_ = std::make_unique<fs::FileSystem>(directory_->files(), databases_.get(),
@@ -131,6 +130,11 @@ absl::Status Daemon::StartMount() {
 }
 
 absl::Status Daemon::Start() {
+  if (config_.lease.type != LeaseType::kStatic) {
+    return absl::UnimplementedError(
+        fmt::format("lease type '{}' is not supported in this version; use 'static'",
+                    LeaseTypeName(config_.lease.type)));
+  }
   RaiseFileLimit();
   ECHOFS_RETURN_IF_ERROR(OpenData());
   NodeOptions options;
@@ -165,13 +169,14 @@ void Daemon::Wait() {
 }
 
 void Daemon::Stop() {
-  admin_.reset();
   const auto report = [](const absl::Status& status) {
     if (!status.ok()) spdlog::warn("while stopping: {}", std::string(status.message()));
   };
-  // On another thread: this one must not touch the mount, and the node's databases do.
+  // On another thread: this one must not touch the mount, and the node's databases do. The commands' server after
+  // the node, whose end is that of a handoff for which a command waits.
   std::thread([&] {
     if (node_) report(node_->Stop());
+    admin_.reset();
     if (databases_) databases_->Stop();
   }).join();
   if (mount_) {

@@ -11,6 +11,9 @@
 // one, or a part of the next one: recovery applies the next one again. The synced entry is what the files are
 // sure to hold after a crash of the machine. The WAL is set when a replica becomes the primary, and counts as
 // long as the log has no later entry of the database: entries that another node made know that one's WAL.
+//
+// Indexes are believed to be those of the log that this node has. Whoever takes entries out of the log removes the
+// slots of the databases that hold them, durably, before (replication/log_rewind.h).
 #pragma once
 
 #include <array>

@@ -24,8 +24,14 @@ struct ApplyQueue::Database {
 
   explicit Database(std::string database_name) : name(std::move(database_name)) {}
 
+  // Something that NextStep can do at once.
+  bool HasWork() const {
+    return copy || (!wants_copy && (wants_drop || !memory.empty() || in_log));
+  }
+
   const std::string name;
   LocalPosition local;
+  bool joined = false;  // ApplyTarget::Join was done
 
   // What waits: first `memory`, then, with `in_log`, the entries of this database in the log from
   // `log_from` to `log_last`.
@@ -45,6 +51,10 @@ struct ApplyQueue::Database {
   LogIndex copy_from;  // log entries from here on are needed for it
   absl::Time copy_at;  // when to start it, its place in copies_due_
   absl::Duration copy_delay;
+  // The files hold orphans: how to take them back, and what to fetch for that (it may be that only a whole copy
+  // will do). Until the database is in the cluster's history again.
+  std::optional<RewindPlan> plan;
+  std::optional<PagesWanted> rewind;
   std::shared_ptr<CopyTask> task;
   std::optional<CompletedCopy> copy;
 

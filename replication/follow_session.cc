@@ -102,7 +102,7 @@ absl::Status FollowSession::Run() {
   name_ = hello.node();
   ECHOFS_RETURN_IF_ERROR(callbacks_.joined(hello));
   if (!SendHello()) return ReplicaGone();
-  ECHOFS_ASSIGN_OR_RETURN(const LogIndex next, SendBase(hello));
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex next, SendStart(hello));
   window_.Start(next.Previous());
 
   std::thread reader([this] { ReadAcknowledgements(); });
@@ -155,20 +155,50 @@ bool FollowSession::SendHello() {
   hello->set_address(identity_.address);
   hello->set_version(identity_.version);
   hello->set_term(identity_.term.value);
-  const LogIndex last = log_->last_index();
-  hello->set_last_index(last.value);
-  const absl::StatusOr<Term> last_term = log_->TermAt(last);
-  hello->set_last_term(last_term.ok() ? last_term->value : identity_.term.value);
+  ends_.first = log_->first_index();
+  ends_.last = log_->last_index();
+  terms_ = log_->Terms();
+  const absl::StatusOr<Term> last_term = log_->TermAt(ends_.last);
+  ends_.last_term = last_term.ok() ? *last_term : identity_.term;
+  ToMessage(ends_, terms_, hello);
   return stream_->Write(response);
 }
 
-absl::StatusOr<LogIndex> FollowSession::SendBase(const v1::Hello& hello) {
+absl::StatusOr<LogIndex> FollowSession::SendStart(const v1::Hello& hello) {
   const LogIndex replica_last{hello.last_index()};
-  if (replica_last <= log_->last_index()) {
+  if (replica_last <= ends_.last) {
     // The same term at the same index: the same log up to there (L3).
     const absl::StatusOr<Term> term = log_->TermAt(replica_last);
     if (term.ok() && term->value == hello.last_term()) return replica_last.Next();
   }
+  ECHOFS_ASSIGN_OR_RETURN(const std::optional<CommonPoint> common, FindStart(hello));
+  if (!common) return SendBase(hello);
+  if (common->index == replica_last) return replica_last.Next();
+  return SendRewind(*common, hello);
+}
+
+absl::StatusOr<std::optional<CommonPoint>> FollowSession::FindStart(const v1::Hello& hello) const {
+  ECHOFS_ASSIGN_OR_RETURN(const TermHistory replica, TermsFromMessage(hello));
+  const CommonPoint common = FindCommonPoint(terms_, ends_.last, replica, {hello.last_index()});
+  const bool usable = common.known && common.index.Next() >= log_->first_index() &&
+                      common.index.Next().value >= hello.first_index();
+  return usable ? std::optional(common) : std::nullopt;
+}
+
+absl::StatusOr<LogIndex> FollowSession::SendRewind(const CommonPoint& common,
+                                                   const v1::Hello& hello) {
+  spdlog::info(
+      "replica {} stands at entry {} of term {}, which is not in this history: the two part after "
+      "entry {} of term {}",
+      name_, hello.last_index(), hello.last_term(), common.index.value, common.term.value);
+  v1::FollowResponse response;
+  response.mutable_rewind()->set_index(common.index.value);
+  response.mutable_rewind()->set_term(common.term.value);
+  if (!stream_->Write(response)) return ReplicaGone();
+  return common.index.Next();
+}
+
+absl::StatusOr<LogIndex> FollowSession::SendBase(const v1::Hello& hello) {
   const LogState state = log_->State();
   spdlog::info(
       "replica {} stands at entry {} of term {}, from which this log (entries {} to {}) cannot go "

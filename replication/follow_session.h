@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -13,7 +14,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "replication/change_log.h"
+#include "replication/log_match.h"
 #include "replication/transport.h"
+#include "replication/wire.h"
 
 namespace echofs::v1 {
 class Ack;
@@ -83,7 +86,11 @@ class FollowSession {
 
   absl::Status CheckHello(const v1::Hello& hello) const;
   bool SendHello();
-  // Sends a LogBase when it must; returns the index to send from.
+  // Sends a Rewind or a LogBase when it must; returns the index to send from.
+  absl::StatusOr<LogIndex> SendStart(const v1::Hello& hello);
+  // The last entry that both logs have, when records can be sent from there and the replica can cut its log there.
+  absl::StatusOr<std::optional<CommonPoint>> FindStart(const v1::Hello& hello) const;
+  absl::StatusOr<LogIndex> SendRewind(const CommonPoint& common, const v1::Hello& hello);
   absl::StatusOr<LogIndex> SendBase(const v1::Hello& hello);
   absl::Status SendLog(LogIndex next);
   absl::Status SendRecord(LogReader& reader, const LogEntry& entry, Outgoing& out);
@@ -97,6 +104,9 @@ class FollowSession {
   const Callbacks callbacks_;
   SendWindow window_;
   std::string name_;  // of the replica, for messages
+  // This log as our Hello told it: both sides find the same common point.
+  LogEnds ends_;
+  TermHistory terms_;
 };
 
 }  // namespace echofs

@@ -176,6 +176,7 @@ absl::Status Node::StartReplica() {
   options.temporary_directory = options_.data_directory + "/tmp";
   options.storage = storage_;
   options.connector = GrpcConnector();
+  options.orphans = orphans_.get();
   options.join_cluster = [this](const std::string& cluster_id) {
     {
       absl::MutexLock lock(&mutex_);

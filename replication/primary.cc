@@ -12,6 +12,8 @@
 #include "echofs/v1/replication.pb.h"
 #include "replication/fetch_session.h"
 #include "replication/limits.h"
+#include "replication/status_macros.h"
+#include "replication/wire.h"
 
 namespace echofs {
 namespace {
@@ -138,6 +140,7 @@ absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
   if (!IsValidDatabaseName(request.database())) {
     return absl::InvalidArgumentError("the request names a database with an invalid name");
   }
+  ECHOFS_ASSIGN_OR_RETURN(const PageSet pages, PagesFromMessage(request));
   {
     absl::MutexLock lock(&mutex_);
     if (stopping_) return Stopping();
@@ -146,8 +149,9 @@ absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
     }
     fetch_calls_.insert(&stream);
   }
-  spdlog::info("replica {} copies {}", request.node(), request.database());
-  absl::Status status = ServeFetch(*log_, *target_, request.database(), stopping_, stream);
+  spdlog::info("replica {} copies {} of {}", request.node(),
+               pages.empty() ? "all" : fmt::format("{} pages", pages.size()), request.database());
+  absl::Status status = ServeFetch(*log_, *target_, request.database(), pages, stopping_, stream);
   if (!status.ok()) {
     spdlog::info("copy of {} for replica {} ended: {}", request.database(), request.node(),
                  std::string(status.message()));

@@ -92,11 +92,11 @@ def wait_for_child(child):
     return None
 
 
-def clear_up(directory):
-    """Ends processes and mounts that are left. Returns what was there, as lines of text."""
+def clear_up(directory, patience):
+    """Ends processes and mounts that are left after so many seconds. Returns what was there, as lines of text."""
     left = []
-    # What ends on its own account gets a moment for it: helpers of a guardian that was killed.
-    end = time.monotonic() + 3
+    # What ends on its own account gets time for it: helpers of a guardian that was killed.
+    end = time.monotonic() + patience
     while time.monotonic() < end and (descendants() or mounts_below(directory)):
         reap()
         time.sleep(0.02)
@@ -112,7 +112,7 @@ def clear_up(directory):
         for flag in ("-f", "-l"):  # -f aborts the connection, so that nothing hangs in it any more
             subprocess.run(["umount", flag, point], timeout=20, check=False,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end and descendants():
         reap()
         time.sleep(0.02)
@@ -157,7 +157,7 @@ def run(name):
             sys.stderr.flush()
             os._exit(code)
     status = wait_for_child(child)
-    left = clear_up(directory)
+    left = clear_up(directory, 30 if status == 0 else 1)
     if status is None:
         print(f"the test did not end within {TEST_SECONDS} s")
     for line in left:
