@@ -245,12 +245,16 @@ void PageDatabases::FindMissing() {
   }
 }
 
-void PageDatabases::LogWasCut(LogIndex kept) {
-  std::vector<std::string> lost;
-  for (const auto& [name, database] : databases_) {
-    if (database.position.index > kept) lost.push_back(name);
+absl::Status PageDatabases::ForgetPositions(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    Forget(name);
+    const absl::Status removed = storage_->Remove(PathOf(name));
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
-  for (const std::string& name : lost) databases_.erase(name);
+  return storage_->SyncDirectory(directory_);
+}
+
+void PageDatabases::LogWasCut(LogIndex kept) {
   incomplete_.clear();
   offered_.clear();
   next_ = std::min(next_, kept.Next());
@@ -371,6 +375,11 @@ std::vector<std::string> PageDatabases::LocalDatabases() {
 
 absl::StatusOr<ApplyOutcome> PageDatabases::InstallCopy(const DatabasePosition&,
                                                         const std::string&) {
+  return absl::UnimplementedError("copies come as values in the simulation");
+}
+
+absl::StatusOr<ApplyOutcome> PageDatabases::InstallPages(const DatabasePosition&,
+                                                         const std::string&, const PageSet&) {
   return absl::UnimplementedError("copies come as values in the simulation");
 }
 

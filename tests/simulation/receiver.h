@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "replication/log_rewind.h"
 #include "replication/record_receiver.h"
 #include "tests/simulation/messages.h"
 #include "tests/simulation/network.h"
@@ -39,8 +40,7 @@ class Receiver {
   absl::Status OnRewind(const Rewind& rewind);
   absl::Status OnBase(const Base& base);
   absl::Status OnRecord(const Record& record);
-  // Keeps what the primary's history lacks (R5), before anything is cut.
-  absl::Status KeepOrphans(const CommonPoint& common);
+  RewindContext Context();
   absl::Status LogChanged();
   void StartAcknowledging();
   void Acknowledge();
