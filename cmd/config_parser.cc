@@ -274,7 +274,7 @@ class Parser {
     if (!value.IsScalar()) {
       return absl::InvalidArgumentError(fmt::format("{}: expected a single value", key));
     }
-    const absl::Status status = TakeExecValue(key, value.Scalar(), command);
+    absl::Status status = TakeExecValue(key, value.Scalar(), command);
     if (status.ok()) return status;
     return absl::InvalidArgumentError(fmt::format("{}: {}", key, std::string(status.message())));
   }

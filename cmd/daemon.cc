@@ -24,6 +24,7 @@
 #include "fs/file_system.h"
 #include "fs/mount.h"
 #include "replication/change_log.h"
+#include "replication/lease_factory.h"
 #include "replication/node.h"
 #include "replication/node_state.h"
 #include "replication/status_macros.h"
@@ -42,6 +43,7 @@ class Daemon {
 
  private:
   absl::Status OpenData();
+  absl::Status MakeLease();
   absl::Status StartMount();
   fs::ControlSource ControlSourceOfNode();
 
@@ -49,6 +51,7 @@ class Daemon {
   const Config& config_;
   std::optional<DataDirectory> directory_;
   std::unique_ptr<ChangeLog> log_;
+  std::unique_ptr<Lease> lease_;
   CommitFence fence_;
   std::unique_ptr<fs::DatabaseSet> databases_;
   std::unique_ptr<Node> node_;
@@ -88,6 +91,7 @@ absl::Status Daemon::OpenData() {
   options.positions_file = directory_->applied();
   options.temporary_directory = directory_->temporary();
   options.read_only = !config_.IsPrimary();
+  if (config_.lease.type != LeaseType::kStatic) options.fence = &fence_;
   if (config_.replication.reader_timeout > absl::ZeroDuration()) {
     options.reader_timeout = config_.replication.reader_timeout;
   }
@@ -111,6 +115,17 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   return source;
 }
 
+absl::Status Daemon::MakeLease() {
+  LeaseOptions options;
+  options.type = config_.lease.type;
+  options.node_id = config_.node.id;
+  options.advertise = config_.grpc.advertise;
+  options.endpoints = config_.lease.endpoints;
+  options.key = config_.lease.key;
+  ECHOFS_ASSIGN_OR_RETURN(lease_, echofs::MakeLease(options));
+  return absl::OkStatus();
+}
+
 absl::Status Daemon::StartMount() {
   file_system_ = std::make_unique<fs::FileSystem>(directory_->files(), databases_.get(),
                                                   PosixStorage(), ControlSourceOfNode());
@@ -130,11 +145,6 @@ absl::Status Daemon::StartMount() {
 }
 
 absl::Status Daemon::Start() {
-  if (config_.lease.type != LeaseType::kStatic) {
-    return absl::UnimplementedError(
-        fmt::format("lease type '{}' is not supported in this version; use 'static'",
-                    LeaseTypeName(config_.lease.type)));
-  }
   RaiseFileLimit();
   ECHOFS_RETURN_IF_ERROR(OpenData());
   NodeOptions options;
@@ -143,6 +153,14 @@ absl::Status Daemon::Start() {
   options.listen = config_.grpc.listen;
   options.advertise = config_.grpc.advertise;
   options.lease_primary = config_.lease.primary;
+  if (config_.lease.type != LeaseType::kStatic) {
+    ECHOFS_RETURN_IF_ERROR(MakeLease());
+    options.lease = lease_.get();
+    options.fence = &fence_;
+  }
+  options.candidate = config_.lease.candidate;
+  options.lease_ttl = config_.lease.ttl;
+  options.ack_timeout = config_.replication.ack_timeout;
   options.version = Version();
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());

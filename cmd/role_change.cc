@@ -26,7 +26,7 @@ echofs::NodeStatus WaitForSuccessor(const Node& node, const echofs::NodeStatus& 
 
 absl::StatusOr<PrimaryInfo> HandOff(Node& node, const std::string& to) {
   const echofs::NodeStatus before = node.status();
-  const absl::Status done = node.Handoff(to);
+  absl::Status done = node.Handoff(to);
   if (!done.ok()) {
     if (before.role == NodeRole::kPrimary || before.primary_id.empty()) return done;
     return absl::Status(done.code(), fmt::format("{} (the primary is {})",

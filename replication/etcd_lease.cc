@@ -41,6 +41,7 @@ class EtcdLease final : public Lease {
   absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id,
                                     absl::Duration ttl) override;
   absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                        std::uint64_t revision,
                                         const std::vector<std::string>& in_sync) override;
   absl::StatusOr<LeaseRecord> Transfer(Term term, const std::string& node_id,
                                        const std::string& target_id,
@@ -194,6 +195,7 @@ absl::StatusOr<LeaseRecord> EtcdLease::Renew(Term term, const std::string& node_
 }
 
 absl::StatusOr<LeaseRecord> EtcdLease::SetInSync(Term term, const std::string& node_id,
+                                                 std::uint64_t revision,
                                                  const std::vector<std::string>& in_sync) {
   ECHOFS_RETURN_IF_ERROR(CheckInSync(in_sync));
   for (int i = 0; i < kConflictRetries; ++i) {
@@ -201,6 +203,11 @@ absl::StatusOr<LeaseRecord> EtcdLease::SetInSync(Term term, const std::string& n
     LeaseRecord record = view.state.record;
     record.in_sync = SortedInSync(in_sync);
     if (record == view.state.record) return record;
+    if (record.revision != revision) {
+      return absl::FailedPreconditionError(
+          fmt::format("node {} saw revision {} of the lease, which is at {} by now", node_id,
+                      revision, record.revision));
+    }
     pb::TxnRequest request;
     layout_.Expect(view, &request);
     layout_.PutRecord(record, &request);

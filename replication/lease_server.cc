@@ -67,7 +67,8 @@ class GrpcLeaseService final : public v1::LeaseService::Service {
   grpc::Status SetInSync(Context*, const v1::LeaseSetInSyncRequest* request,
                          v1::LeaseRecord* reply) override {
     return Answer(*request, reply, [request](LeaseTable& table, absl::Duration now) {
-      return table.SetInSync({request->term()}, request->node_id(), Nodes(request->in_sync()), now);
+      return table.SetInSync({request->term()}, request->node_id(), request->revision(),
+                             Nodes(request->in_sync()), now);
     });
   }
   grpc::Status Transfer(Context*, const v1::LeaseTransferRequest* request,

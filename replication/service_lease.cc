@@ -57,10 +57,12 @@ class ServiceLease final : public Lease {
   }
 
   absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                        std::uint64_t revision,
                                         const std::vector<std::string>& in_sync) override {
     v1::LeaseSetInSyncRequest request;
     request.set_term(term.value);
     request.set_node_id(node_id);
+    request.set_revision(revision);
     request.mutable_in_sync()->Assign(in_sync.begin(), in_sync.end());
     return Ask<LeaseRecord, v1::LeaseRecord>(request, &Stub::SetInSync, kRepeat);
   }

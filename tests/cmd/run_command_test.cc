@@ -126,13 +126,14 @@ TEST_CASE("run: signals go to the command") {
   for (const auto& [signal, name] : {std::pair(SIGTERM, "TERM"), std::pair(SIGINT, "INT")}) {
     RunningCommand run;
     run.Start("trap 'exit 5' " + std::string(name) + "; : >" + run.path("marker") +
-              "; while :; do sleep 0.01; done");
+              "; while [ -e " + run.path("marker") + " ]; do sleep 0.01; done");
     REQUIRE(run.WaitForFile("marker"));
     ::kill(run.pid(), signal);
     CHECK(run.WaitForEnd() == 5);
   }
   RunningCommand run;
-  run.Start(": >" + run.path("marker") + "; while :; do sleep 0.01; done");
+  run.Start(": >" + run.path("marker") + "; while [ -e " + run.path("marker") +
+            " ]; do sleep 0.01; done");
   REQUIRE(run.WaitForFile("marker"));
   ::kill(run.pid(), SIGTERM);
   CHECK(run.WaitForEnd() == 128 + SIGTERM);
@@ -140,7 +141,8 @@ TEST_CASE("run: signals go to the command") {
 
 TEST_CASE("run: the command ends when echofs is killed") {
   RunningCommand run;
-  run.Start("echo $$; : >" + run.path("marker") + "; while :; do sleep 0.01; done");
+  run.Start("echo $$; : >" + run.path("marker") + "; while [ -e " + run.path("marker") +
+            " ]; do sleep 0.01; done");
   REQUIRE(run.WaitForFile("marker"));
   const int command = std::stoi(run.out());
   ::kill(run.pid(), SIGKILL);

@@ -27,8 +27,9 @@ TEST_CASE("etcd lease: renewals and watches go on while each member dies in turn
           other->Acquire("b", "b:1", seen.record.revision, {"b"}, kTtl).status());
     });
     const std::vector<std::string> in_sync = {"a", "n" + std::to_string(member)};
-    std::thread changing(
-        [&] { Await("a change", [&] { return lease->SetInSync({1}, "a", in_sync).ok(); }); });
+    std::thread changing([&] {
+      Await("a change", [&] { return test::SetInSync(*lease, {1}, "a", in_sync).ok(); });
+    });
     Await("the change", [&] {
       absl::StatusOr<LeaseState> next = other->WaitForChange(seen.version, kTtl);
       if (next.ok()) seen = *std::move(next);

@@ -83,6 +83,13 @@ int Process::WaitForEnd() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+absl::StatusOr<LeaseRecord> SetInSync(Lease& lease, Term term, const std::string& node_id,
+                                      const std::vector<std::string>& in_sync) {
+  const absl::StatusOr<LeaseState> state = lease.Read();
+  if (!state.ok()) return state.status();
+  return lease.SetInSync(term, node_id, state->record.revision, in_sync);
+}
+
 int FreePort() {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   REQUIRE(fd >= 0);

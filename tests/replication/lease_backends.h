@@ -36,6 +36,10 @@ int FreePort();
 // Waits until `condition` holds, for a generous while; fails the test otherwise.
 void Await(const std::string& what, const std::function<bool()>& condition);
 
+// Lease::SetInSync on the record as it is. The record must be readable.
+absl::StatusOr<LeaseRecord> SetInSync(Lease& lease, Term term, const std::string& node_id,
+                                      const std::vector<std::string>& in_sync);
+
 class LeaseBackend {
  public:
   virtual ~LeaseBackend() = default;

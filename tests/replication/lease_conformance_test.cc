@@ -74,8 +74,8 @@ TEST_CASE("lease: who supposes what is not so changes nothing (R1)") {
   CHECK(Refused(lease->Acquire("a", "a:1", 0, {"a"}, kLong).status()));
   CHECK(Refused(lease->Renew({2}, "a", kLong).status()));
   CHECK(Refused(lease->Renew({1}, "b", kLong).status()));
-  CHECK(Refused(lease->SetInSync({1}, "b", {"b"}).status()));
-  CHECK(Refused(lease->SetInSync({2}, "a", {"a"}).status()));
+  CHECK(Refused(test::SetInSync(*lease, {1}, "b", {"b"}).status()));
+  CHECK(Refused(test::SetInSync(*lease, {2}, "a", {"a"}).status()));
   CHECK(Refused(lease->Transfer({1}, "b", "b", "b:1", kLong).status()));
   CHECK(Refused(lease->Transfer({2}, "a", "b", "b:1", kLong).status()));
   CHECK(lease->Release({1}, "b").ok());
@@ -88,7 +88,7 @@ TEST_CASE("lease: who supposes what is not so changes nothing (R1)") {
   REQUIRE(lease->Release({1}, "a").ok());
   CHECK(!lease->Read()->held);
   CHECK(Refused(lease->Renew({1}, "a", kLong).status()));
-  CHECK(Refused(lease->SetInSync({1}, "a", {"a"}).status()));
+  CHECK(Refused(test::SetInSync(*lease, {1}, "a", {"a"}).status()));
   CHECK(Refused(lease->Transfer({1}, "a", "b", "b:1", kLong).status()));
   CHECK(Refused(lease->Acquire("b", "b:1", 0, {"b"}, kLong).status()));
   CHECK(lease->Read()->record == record);
@@ -145,14 +145,17 @@ TEST_CASE("lease: the holder replaces the in-sync set, which stays through a tra
   const auto backend = test::StartBackend(AnyBackend());
   const auto lease = backend->Connect();
   const LeaseRecord first = *lease->Acquire("a", "a:1", 0, {"a"}, kLong);
-  const LeaseRecord changed = *lease->SetInSync({1}, "a", {"c", "a", "b", "b"});
+  const LeaseRecord changed = *test::SetInSync(*lease, {1}, "a", {"c", "a", "b", "b"});
   CHECK(changed.in_sync == Nodes{"a", "b", "c"});
   CHECK(changed.revision != first.revision);
   CHECK(lease->Read()->record == changed);
-  CHECK(*lease->SetInSync({1}, "a", {"a", "b", "c"}) == changed);
+  CHECK(*test::SetInSync(*lease, {1}, "a", {"a", "b", "c"}) == changed);
+  // One that arrives late undoes nothing newer.
+  CHECK(Refused(lease->SetInSync({1}, "a", first.revision, {"a"}).status()));
+  CHECK(lease->Read()->record == changed);
   CHECK(*lease->Renew({1}, "a", kLong) == changed);
   CHECK(lease->Transfer({1}, "a", "b", "b:1", kLong)->in_sync == Nodes{"a", "b", "c"});
-  CHECK(lease->SetInSync({2}, "b", {})->in_sync.empty());
+  CHECK(test::SetInSync(*lease, {2}, "b", {})->in_sync.empty());
 }
 
 TEST_CASE("lease: after a transfer the target renews, and the old holder does not (R4)") {
@@ -201,7 +204,7 @@ TEST_CASE("lease: whoever waits hears of every change") {
   wait_for(
       "the in-sync set",
       [&] {
-        REQUIRE(lease->SetInSync({1}, "a", {"a", "b"}).ok());
+        REQUIRE(test::SetInSync(*lease, {1}, "a", {"a", "b"}).ok());
       },
       [](const LeaseState& state) {
         return state.record.in_sync == Nodes{"a", "b"};
@@ -321,8 +324,8 @@ TEST_CASE("lease: what is too large, empty or endless is refused") {
       lease->Acquire("a", "a:1", revision, {}, absl::ZeroDuration()).status(),
       lease->Acquire("a", "a:1", revision, {}, 2 * kLeaseTtlMax).status(),
       lease->Renew({1}, "a", absl::ZeroDuration()).status(),
-      lease->SetInSync({1}, "a", {""}).status(),
-      lease->SetInSync({1}, "a", many).status(),
+      test::SetInSync(*lease, {1}, "a", {""}).status(),
+      test::SetInSync(*lease, {1}, "a", many).status(),
       lease->Transfer({1}, "a", "", "b:1", kLong).status(),
       lease->Transfer({1}, "a", huge, "b:1", kLong).status(),
       lease->Transfer({1}, "a", "b", huge, kLong).status(),

@@ -138,8 +138,8 @@ TEST_CASE("lease server: a full disk refuses changes, loses nothing, and service
     absl::Status refused;
     LeaseRecord last = record;
     Await("a refusal", [&] {
-      const auto changed =
-          lease->SetInSync({1}, "a", {"a", last.in_sync.size() == 1 ? std::string(200, 'b') : "a"});
+      const auto changed = test::SetInSync(
+          *lease, {1}, "a", {"a", last.in_sync.size() == 1 ? std::string(200, 'b') : "a"});
       if (changed.ok()) last = *changed;
       refused = changed.status();
       return !refused.ok();
@@ -148,7 +148,7 @@ TEST_CASE("lease server: a full disk refuses changes, loses nothing, and service
     CHECK(lease->Renew({1}, "a", kLong).ok());
     CHECK(lease->Read()->record == last);
     std::filesystem::remove(dir.path() + "/filler");
-    Await("a change", [&] { return lease->SetInSync({1}, "a", {"a", "c"}).ok(); });
+    Await("a change", [&] { return test::SetInSync(*lease, {1}, "a", {"a", "c"}).ok(); });
     CHECK(lease->Transfer({1}, "a", "b", "b:1", kLong)->term == Term{2});
   }
   REQUIRE(::umount2(dir.path().c_str(), MNT_DETACH) == 0);
