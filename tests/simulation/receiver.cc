@@ -31,7 +31,7 @@ void Receiver::Stop() {
 void Receiver::Connect() {
   if (primary_ < 0 || stream_ != 0) return;
   stream_ = process_->world().network.NewStream();
-  stream_end_ = primary_;
+  stream_end_ = Address();
   last_heard_ = process_->world().scheduler.now();
   greeted_ = false;
   Hello hello;
@@ -43,6 +43,17 @@ void Receiver::Connect() {
   hello.history = process_->log().Terms();
   Send(std::move(hello));
   WatchSilence(stream_);
+}
+
+// Where a connection to the primary ends: an address may belong to another node by now.
+Endpoint Receiver::Address() {
+  World& world = process_->world();
+  if (world.faults_over || !world.random.Chance(world.options.wrong_address_per_mille)) {
+    return primary_;
+  }
+  const int others = world.options.nodes - 1;
+  return (process_->node().number() + 1 + static_cast<int>(world.random.Below(others))) %
+         world.options.nodes;
 }
 
 void Receiver::Disconnect(const absl::Status& why) {

@@ -33,6 +33,7 @@ class Receiver {
 
  private:
   void Connect();
+  Endpoint Address();
   void Disconnect(const absl::Status& why);
   void WatchSilence(StreamId stream);
   absl::Status Receive(const Message& message);
