@@ -112,7 +112,7 @@ void RoleMachine::OnLeaseState(absl::Time now, const LeaseState& state) {
 }
 
 void RoleMachine::OnStoppedFollowing(absl::Time now) {
-  stop_following_pending_ = false;
+  if (stops_pending_ > 0) --stops_pending_;
   Proceed(now);
 }
 

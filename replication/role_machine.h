@@ -241,10 +241,10 @@ class RoleMachine {
   bool shutting_down_ = false;
 
   // Following.
-  std::optional<Follow> followed_;       // what Follow said last
-  bool stop_following_pending_ = false;  // StopFollowing without its reply
-  Term highest_term_;                    // ever heard of
-  Term ended_term_;                      // see NodeAnnouncement
+  std::optional<Follow> followed_;  // what Follow said last
+  int stops_pending_ = 0;           // StopFollowing without its reply
+  Term highest_term_;               // ever heard of
+  Term ended_term_;                 // see NodeAnnouncement
 
   // Standing.
   absl::Time vacant_since_ = absl::InfinitePast();  // of the term ended_term_
