@@ -97,6 +97,10 @@ void Judge::OnPromotion(int node) {
 }
 
 void Judge::OnAcquire(Process& process) {
+  if (process.receiver().following()) {
+    world_->Fail(
+        fmt::format("J9: {} asks for the lease while its log may grow", process.node().id()));
+  }
   const LeaseState& lease = process.machine().lease();
   const Vacancy& vacancy = vacancies_[process.node().number()];
   const bool waited = process.now() >= vacancy.since + 2 * world_->options.ttl;
@@ -177,6 +181,15 @@ void Judge::OnLogOpened(Process& process) {
 void Judge::OnCutBegins(Process& process, LogPosition kept, LogPosition history) {
   const int node = process.node().number();
   cuts_[node] = {ends_[node], durable_[node], process.log().first_index(), history};
+  if (history.term < ends_[node].term) {
+    world_->Fail(fmt::format("J2: n{} has {} and follows a primary that ends at {}", node,
+                             Show(ends_[node]), Show(history)));
+  }
+  if (acknowledged_counts() && InHistory(acknowledged_, ends_[node]) &&
+      !InHistory(acknowledged_, history)) {
+    world_->Fail(
+        fmt::format("J6: n{} drops {}, which was acknowledged", node, Show(acknowledged_)));
+  }
   if (durable_[node].index > kept.index) durable_[node] = kept;
 }
 

@@ -2,16 +2,17 @@
 // nobody; the nodes do not know it. What it checks (design sections 5, 7 and 8):
 //
 //   J1  At any moment at most one node can commit (R2).
-//   J2  A term is given once and opened by one node; terms in a log never fall (R1).
+//   J2  A term is given once and opened by one node; terms in a log never fall, and no log follows a history that ends in
+//       a lower one (R1).
 //   J3  An entry at one index and term is the same in every log, and what is before it too (L3).
 //   J4  Each entry continues its database: TXID + 1, digest before = digest after of the one before (L2).
 //   J5  What was synced is there after a crash.
 //   J6  What was acknowledged with min-sync-replicas N is on the disks of N other nodes at that moment, and in the log of
-//       everybody who leads a later term (D1, D4).
+//       everybody who leads a later term; no log that has it drops it (D1, D4).
 //   J7  A handoff loses nothing: the target has all that the giver had (R4).
 //   J8  An entry leaves a log only if the history has it, or it is kept on this node's disk as an orphan (R5, D4).
 //   J9  Nobody asks for a free lease, unless a person wants it so, before those of whom it knows that they are ahead and
-//       could be primary, but after two TTLs (R3).
+//       could be primary, but after two TTLs; nobody asks while its own log may grow (R3).
 //   J10 In the end: all logs, databases and digests are equal, the accounts have their sum, every number of which a client was
 //       told is there, and the orphans are still on the disks.
 #pragma once
