@@ -210,11 +210,12 @@ absl::Status DatabaseSet::SyncAll() {
   for (const auto& database : All()) {
     const auto replica = database->replica();
     if (!replica) continue;
+    const std::uint64_t removals = positions_->Removals();
     const DatabasePosition position = replica->position();
     const auto applied = positions_->Get(position.name);
     if (!applied || applied->synced_index >= position.index) continue;
     ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
-    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index));
+    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index, removals));
   }
   return positions_->Sync();
 }

@@ -31,7 +31,6 @@ struct ApplyQueue::Database {
 
   const std::string name;
   LocalPosition local;
-  bool joined = false;  // ApplyTarget::Join was done
 
   // What waits: first `memory`, then, with `in_log`, the entries of this database in the log from
   // `log_from` to `log_last`.
@@ -43,8 +42,8 @@ struct ApplyQueue::Database {
   LogIndex reader_next;
 
   // A drop that comes before anything else; the TXID is known from the log to be this afterwards.
-  bool wants_drop = false;
   Txid txid_after_drop;
+  bool wants_drop = false;
 
   // A copy: first wanted, then (task) on its way, then ready to be installed.
   bool wants_copy = false;
@@ -59,13 +58,14 @@ struct ApplyQueue::Database {
   std::optional<CompletedCopy> copy;
 
   DatabaseState state = DatabaseState::kOk;
-  std::string detail;
   int blocked_by_pid = 0;
+  std::string detail;
   absl::Time blocked_since;  // with kBlocked
 
   bool running = false;  // a worker has it
   bool queued = false;   // it is in ready_
   bool waiting = false;  // it is in due_, at retry_at
+  bool joined = false;   // ApplyTarget::Join was done
   absl::Time retry_at;
   absl::Duration delay;
   std::optional<LogIndex> pending;  // its place in pending_

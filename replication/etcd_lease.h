@@ -5,6 +5,8 @@
 //   holder keeps alive; the id stands in it, so that the target of a Transfer knows which one is its own.
 // - Every change is one etcd transaction on the revisions of both keys.
 //
+// A Renew with a shorter TTL than the etcd lease has leaves that one as it is: the lease then lasts longer than asked for.
+//
 // Why nobody acquires too early (R2): Acquire and Transfer grant the etcd lease after they were called, and it lasts for
 // the TTL rounded up to seconds. Renew keeps it alive, and then reads that the holder is still the caller, from one and
 // the same leader of etcd (EtcdConnection::KeepAliveAndRange). A new leader of etcd gives every etcd lease its whole

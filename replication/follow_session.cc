@@ -166,23 +166,19 @@ bool FollowSession::SendHello() {
 
 absl::StatusOr<LogIndex> FollowSession::SendStart(const v1::Hello& hello) {
   const LogIndex replica_last{hello.last_index()};
-  if (replica_last <= ends_.last) {
-    // The same term at the same index: the same log up to there (L3).
-    const absl::StatusOr<Term> term = log_->TermAt(replica_last);
-    if (term.ok() && term->value == hello.last_term()) return replica_last.Next();
-  }
-  ECHOFS_ASSIGN_OR_RETURN(const std::optional<CommonPoint> common, FindStart(hello));
-  if (!common) return SendBase(hello);
-  if (common->index == replica_last) return replica_last.Next();
-  return SendRewind(*common, hello);
-}
-
-absl::StatusOr<std::optional<CommonPoint>> FollowSession::FindStart(const v1::Hello& hello) const {
   ECHOFS_ASSIGN_OR_RETURN(const TermHistory replica, TermsFromMessage(hello));
-  const CommonPoint common = FindCommonPoint(terms_, ends_.last, replica, {hello.last_index()});
-  const bool usable = common.known && common.index.Next() >= log_->first_index() &&
-                      common.index.Next().value >= hello.first_index();
-  return usable ? std::optional(common) : std::nullopt;
+  const CommonPoint common = FindCommonPoint(terms_, ends_.last, replica, replica_last);
+  if (!common.known) {
+    // A log of an older format. The same term at the same index: the same log up to there (L3).
+    const absl::StatusOr<Term> term = log_->TermAt(replica_last);
+    const bool same = replica_last <= ends_.last && term.ok() && term->value == hello.last_term();
+    return same ? replica_last.Next() : SendBase(hello);
+  }
+  // Both logs must reach back to it: this one to send what follows, the replica's to be cut there.
+  const LogIndex next = common.index.Next();
+  if (next < log_->first_index() || next.value < hello.first_index()) return SendBase(hello);
+  if (common.index == replica_last) return next;
+  return SendRewind(common, hello);
 }
 
 absl::StatusOr<LogIndex> FollowSession::SendRewind(const CommonPoint& common,

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -88,8 +87,6 @@ class FollowSession {
   bool SendHello();
   // Sends a Rewind or a LogBase when it must; returns the index to send from.
   absl::StatusOr<LogIndex> SendStart(const v1::Hello& hello);
-  // The last entry that both logs have, when records can be sent from there and the replica can cut its log there.
-  absl::StatusOr<std::optional<CommonPoint>> FindStart(const v1::Hello& hello) const;
   absl::StatusOr<LogIndex> SendRewind(const CommonPoint& common, const v1::Hello& hello);
   absl::StatusOr<LogIndex> SendBase(const v1::Hello& hello);
   absl::Status SendLog(LogIndex next);

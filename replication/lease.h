@@ -28,7 +28,13 @@ struct LogPosition {
   Term term;
   LogIndex index;
 
-  friend auto operator<=>(const LogPosition&, const LogPosition&) = default;
+  friend bool operator==(const LogPosition&, const LogPosition&) = default;
+  friend bool operator<(const LogPosition& a, const LogPosition& b) {
+    return a.term != b.term ? a.term < b.term : a.index < b.index;
+  }
+  friend bool operator>(const LogPosition& a, const LogPosition& b) { return b < a; }
+  friend bool operator<=(const LogPosition& a, const LogPosition& b) { return !(b < a); }
+  friend bool operator>=(const LogPosition& a, const LogPosition& b) { return !(a < b); }
 };
 
 struct LeaseRecord {

@@ -44,9 +44,11 @@ absl::Status CheckAnnouncement(const NodeAnnouncement& node) {
 }
 
 Term NextTerm(const LeaseState& state) {
-  Term last = state.record.term;
-  for (const NodeAnnouncement& node : state.nodes) last = std::max(last, node.position.term);
-  return last.Next();
+  std::uint64_t last = state.record.term.value;
+  for (const NodeAnnouncement& node : state.nodes) {
+    last = std::max(last, node.position.term.value);
+  }
+  return Term{last}.Next();
 }
 
 std::vector<std::string> SortedInSync(std::vector<std::string> in_sync) {

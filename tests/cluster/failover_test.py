@@ -5,7 +5,7 @@ import time
 
 import harness
 import members
-from harness import wait_for
+from processes import wait_for
 
 NAME = "app.db"
 

@@ -31,12 +31,16 @@ def list_tests():
             continue
         with open(os.path.join(HERE, file), encoding="utf-8") as source:
             tree = ast.parse(source.read())
-        for node in tree.body:
-            if not isinstance(node, ast.ClassDef):
+        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        for name, node in classes.items():
+            # Cases that classes of the same file share, in a class that is no test by its name.
+            if not name.endswith("Test"):
                 continue
-            for item in node.body:
+            bases = [classes[base.id] for base in node.bases
+                     if isinstance(base, ast.Name) and base.id in classes]
+            for item in (item for part in (*bases, node) for item in part.body):
                 if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
-                    yield f"{file[:-3]}::{node.name}.{item.name}"
+                    yield f"{file[:-3]}::{name}.{item.name}"
 
 
 def descendants():

@@ -70,7 +70,7 @@ TEST_CASE("lease server: what it answered survives kill -9, and no term is given
 TEST_CASE("lease server: after a restart the holder has a full TTL, and can renew (R2)") {
   LeaseServerProcess server;
   const auto lease = server.Connect();
-  REQUIRE(lease->Acquire("a", "a:1", 0, {"a"}, kShort).ok());
+  REQUIRE(lease->Acquire("a", "a:1", 0, {"a"}, kLong).ok());
   const absl::Duration renewed = BootTime();
   REQUIRE(lease->Renew({1}, "a", 2 * kShort).ok());
   server.Restart();

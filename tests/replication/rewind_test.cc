@@ -245,7 +245,7 @@ TEST_CASE("what single pages cannot do, a whole copy or a drop does") {
   WriteAll(nodes.b, "new.db", 3, 8);
   REQUIRE(Converges(nodes.b, nodes.a));
   CHECK(nodes.a.store().page_installs("x.db") == 0);
-  if (copies != -2) CHECK(nodes.a.store().installs("x.db") == (copies == 0 ? 0 : 1));
+  if (copies >= -1) CHECK(nodes.a.store().installs("x.db") == (copies == 0 ? 0 : 1));
   CHECK(nodes.a.node().status().orphans == orphans);
 }
 
