@@ -66,6 +66,7 @@ absl::Status Primary::Follow(FollowServerStream& stream) {
       Follower& follower = followers_[node];  // present while its session lasts
       if (follower.session != session) return;
       follower.acked = synced;
+      follower.acked_before = std::max(follower.acked_before, synced);
       follower.applied = applied;
       follower.last_seen = absl::Now();
     }
@@ -177,7 +178,7 @@ std::vector<FollowerStatus> Primary::Followers() const {
     status.connected = follower.stream != nullptr;
     status.acked_index = follower.acked;
     status.applied_index = follower.applied;
-    status.lag_ms = LagMs(follower.acked, follower.last_seen);
+    status.lag_ms = LagMs(follower.acked_before, follower.last_seen);
   }
   return statuses;
 }
@@ -187,7 +188,7 @@ std::uint64_t Primary::LagMs(LogIndex acked, absl::Time last_seen) const {
   absl::Time since = last_seen;
   const absl::StatusOr<std::optional<LogEntry>> entry = log_->Read(acked.Next())->Next();
   if (entry.ok() && entry->has_value() && (*entry)->timestamp_ms > 0) {
-    since = absl::FromUnixMillis((*entry)->timestamp_ms);
+    since = std::max(began_, absl::FromUnixMillis((*entry)->timestamp_ms));
   }
   return static_cast<std::uint64_t>(
       std::max<std::int64_t>(0, absl::ToInt64Milliseconds(absl::Now() - since)));

@@ -112,7 +112,7 @@ void RoleMachine::OnLeaseState(absl::Time now, const LeaseState& state) {
 }
 
 void RoleMachine::OnStoppedFollowing(absl::Time now) {
-  stop_following_pending_ = false;
+  if (stops_pending_ > 0) --stops_pending_;
   Proceed(now);
 }
 
@@ -225,6 +225,7 @@ void RoleMachine::OnTransferReply(absl::Time now, const absl::StatusOr<LeaseReco
 void RoleMachine::OnTookOver(absl::Time now, const absl::Status& status) {
   if (state_ == RoleState::kTakingOver && status.ok() && now < valid_until_) {
     state_ = RoleState::kLeading;
+    led_since_ = now;
   } else if (state_ == RoleState::kTakingOver) {
     if (!status.ok()) {  // others shall have the chance
       barred_until_ = now + options_.ttl;

@@ -54,8 +54,10 @@ struct FollowerProgress {
   std::string node_id;
   std::string address;
   bool connected = false;
-  LogIndex acked;      // everything up to here is on its disk
-  absl::Duration lag;  // age of the oldest entry that it has not acknowledged; 0 when it has all
+  LogIndex acked;  // everything up to here is on its disk
+  // Age of the oldest entry that it has not acknowledged in any session, but not of before this tenure; 0 when it has
+  // all.
+  absl::Duration lag;
 };
 
 // What the machine sees of its node. Called only from within the machine's functions.
@@ -220,7 +222,8 @@ class RoleMachine {
   bool renewal_wanted() const;
   // How long a call that was sent then makes the lease valid (2. above).
   absl::Time ValidityOf(absl::Time sent) const;
-  std::vector<std::string> WantedInSync(const std::vector<FollowerProgress>& followers) const;
+  std::vector<std::string> WantedInSync(absl::Time now,
+                                        const std::vector<FollowerProgress>& followers) const;
 
   void OnAcquireReply(absl::Time now, absl::Time sent, const absl::StatusOr<LeaseRecord>& reply);
   void OnRenewReply(absl::Time now, absl::Time sent, const absl::StatusOr<LeaseRecord>& reply);
@@ -238,10 +241,10 @@ class RoleMachine {
   bool shutting_down_ = false;
 
   // Following.
-  std::optional<Follow> followed_;       // what Follow said last
-  bool stop_following_pending_ = false;  // StopFollowing without its reply
-  Term highest_term_;                    // ever heard of
-  Term ended_term_;                      // see NodeAnnouncement
+  std::optional<Follow> followed_;  // what Follow said last
+  int stops_pending_ = 0;           // StopFollowing without its reply
+  Term highest_term_;               // ever heard of
+  Term ended_term_;                 // see NodeAnnouncement
 
   // Standing.
   absl::Time vacant_since_ = absl::InfinitePast();  // of the term ended_term_
@@ -258,8 +261,9 @@ class RoleMachine {
   bool proposal_sent_ = false;
   absl::Time proposed_at_;
   LogIndex acknowledged_;
-  LogIndex
-      inherited_;  // the end of the log at the beginning: earlier primaries may have acknowledged all of it
+  // The end of the log at the beginning: earlier primaries may have acknowledged all of it.
+  LogIndex inherited_;
+  absl::Time led_since_;
   std::string loss_;  // why the lease was lost
 
   // Handoff.

@@ -24,7 +24,7 @@ void RoleMachine::ProceedInSync(absl::Time now) {
   if (change_ || now < next_change_) return;
   const std::vector<FollowerProgress> followers = environment_->followers();
   if (!proposed_) {
-    proposed_ = WantedInSync(followers);
+    proposed_ = WantedInSync(now, followers);
     proposal_sent_ = false;
     proposed_at_ = now;
     if (SameMembers(*proposed_, in_sync_)) {
@@ -58,7 +58,7 @@ void RoleMachine::ProceedInSync(absl::Time now) {
 
 // Who is near joins; who is silent for the timeout leaves, but never below min-sync-replicas: then commits wait (D3).
 std::vector<std::string> RoleMachine::WantedInSync(
-    const std::vector<FollowerProgress>& followers) const {
+    absl::Time now, const std::vector<FollowerProgress>& followers) const {
   std::vector<std::string> wanted = in_sync_;
   if (!Contains(wanted, options_.node_id)) wanted.push_back(options_.node_id);
   for (const FollowerProgress& follower : followers) {
@@ -68,7 +68,9 @@ std::vector<std::string> RoleMachine::WantedInSync(
   const auto silent = [&](const std::string& id) {
     if (id == options_.node_id) return false;
     const FollowerProgress* follower = Find(followers, id);
-    return follower == nullptr || follower->lag >= options_.ack_timeout;
+    // Who has not come yet may need a moment after the change of primaries.
+    const absl::Duration lag = follower != nullptr ? follower->lag : now - led_since_;
+    return lag >= options_.ack_timeout;
   };
   for (auto member = wanted.begin(); member != wanted.end();) {
     const bool enough = static_cast<int>(wanted.size()) - 1 > options_.min_sync_replicas;

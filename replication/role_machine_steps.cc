@@ -41,10 +41,8 @@ void RoleMachine::Proceed(absl::Time now) {
 
 void RoleMachine::ProceedFollowing(absl::Time now) {
   if (shutting_down_) {
-    if (followed_ || stop_following_pending_) {
-      if (!stop_following_pending_) actions_.emplace_back(StopFollowing{});
-      followed_.reset();
-    }
+    if (followed_) actions_.emplace_back(StopFollowing{});
+    followed_.reset();
     LeaseCall withdraw;
     withdraw.kind = LeaseCall::Kind::kWithdraw;
     Call(std::move(withdraw));
@@ -71,8 +69,9 @@ void RoleMachine::Stand(absl::Time now) {
   if (followed_ || ended_term_ < lease_.record.term) {
     followed_.reset();
     ended_term_ = lease_.record.term;
-    if (!stop_following_pending_) actions_.emplace_back(StopFollowing{});
-    stop_following_pending_ = true;
+    // Also when another one is under way: a Follow may have come after that.
+    actions_.emplace_back(StopFollowing{});
+    ++stops_pending_;
   }
   vacant_since_ = now;
   next_change_ = now;
@@ -98,7 +97,7 @@ bool RoleMachine::Eligible(const std::string& node_id) const {
 }
 
 bool RoleMachine::MayStand() const {
-  return lease_known_ && !shutting_down_ && !stop_following_pending_ && ineligible_reason().empty();
+  return lease_known_ && !shutting_down_ && stops_pending_ == 0 && ineligible_reason().empty();
 }
 
 void RoleMachine::ProceedStanding(absl::Time now) {
@@ -111,7 +110,7 @@ void RoleMachine::ProceedStanding(absl::Time now) {
   if (ended_term_ < record.term) {  // another tenure has come and gone
     Stand(now);
   }
-  if (stop_following_pending_ || acquire_ || now < next_change_) return;
+  if (stops_pending_ > 0 || acquire_ || now < next_change_) return;
   if (now < barred_until_ || !MayStand()) return;
   // The backend gives a term above those of the announced logs, and the others wait for our last word, unless the lease
   // is ours already.
@@ -176,7 +175,7 @@ void RoleMachine::Announce(absl::Time now) {
   const bool news = !announced_ || announced_->ended_term != own.ended_term ||
                     announced_->candidate != own.candidate;
   // Positions grow all the time; only a final one is worth a call of its own.
-  if (stop_following_pending_ || (!news && now < next_announce_)) return;
+  if (stops_pending_ > 0 || (!news && now < next_announce_)) return;
   announced_ = own;
   next_announce_ = now + options_.ttl / kRenewalsPerTtl;
   LeaseCall call;

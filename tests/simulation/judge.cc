@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "replication/status_macros.h"
 #include "tests/simulation/process.h"
 
 namespace echofs::sim {
@@ -89,6 +90,33 @@ void Judge::OnTookOver(Process& process, Term term) {
   }
 }
 
+// ---- J9 ----
+
+void Judge::OnPromotion(int node) {
+  vacancies_[node].promoted_until = world_->nodes[node]->Now() + world_->options.ttl;
+}
+
+void Judge::OnAcquire(Process& process) {
+  if (process.receiver().following()) {
+    world_->Fail(
+        fmt::format("J9: {} asks for the lease while its log may grow", process.node().id()));
+  }
+  const LeaseState& lease = process.machine().lease();
+  const Vacancy& vacancy = vacancies_[process.node().number()];
+  const bool waited = process.now() >= vacancy.since + 2 * world_->options.ttl;
+  if (lease.held || waited || process.now() < vacancy.promoted_until) return;
+  const std::vector<std::string>& in_sync = lease.record.in_sync;
+  for (const NodeAnnouncement& other : lease.nodes) {
+    if (other.node_id == process.node().id()) continue;
+    const bool eligible = world_->options.min_sync_replicas == 0 || in_sync.empty() ||
+                          std::find(in_sync.begin(), in_sync.end(), other.node_id) != in_sync.end();
+    if (other.candidate && eligible && other.position > process.position()) {
+      world_->Fail(fmt::format("J9: {} does not wait for {}, which has {}", process.node().id(),
+                               other.node_id, Show(other.position)));
+    }
+  }
+}
+
 // ---- J3, J5 ----
 
 void Judge::OnAppended(int node, const LogEntry& entry, bool by_itself) {
@@ -127,8 +155,9 @@ void Judge::OnSynced(int node, const ChangeLog& log) {
   }
 }
 
-void Judge::OnLogOpened(int node, const ChangeLog& log) {
-  const LogPosition end{log.last_term(), log.last_index()};
+void Judge::OnLogOpened(Process& process) {
+  const int node = process.node().number();
+  const LogPosition end = process.position();
   if (!InHistory(durable_[node], end)) {
     world_->Fail(fmt::format("J5: n{} has lost {}, which was on its disk; it ends at {}", node,
                              Show(durable_[node]), Show(end)));
@@ -141,28 +170,64 @@ void Judge::OnLogOpened(int node, const ChangeLog& log) {
     tenures_.erase(lost.term.value);
   }
   ends_[node] = durable_[node] = end;
+  if (const auto cut = cuts_.find(node); cut != cuts_.end()) {
+    CheckCut(process, cut->second, cut->second.durable);
+    cuts_.erase(node);
+  }
 }
 
 // ---- J8 ----
 
-void Judge::OnCut(Process& process, std::optional<LogPosition> kept, LogPosition history) {
+void Judge::OnCutBegins(Process& process, LogPosition kept, LogPosition history) {
   const int node = process.node().number();
-  const absl::StatusOr<std::set<LogPosition>> orphans = process.orphans().Kept();
-  if (!orphans.ok()) return;  // no power
-  const LogIndex kept_index = kept ? kept->index : LogIndex{};
-  for (LogIndex i = ends_[node].index; i > kept_index && i >= process.log().first_index();
-       i = i.Previous()) {
-    const LogPosition position = At(i, ends_[node]);
-    if (InHistory(position, history)) break;
+  cuts_[node] = {ends_[node], durable_[node], process.log().first_index(), history};
+  if (history.term < ends_[node].term) {
+    world_->Fail(fmt::format("J2: n{} has {} and follows a primary that ends at {}", node,
+                             Show(ends_[node]), Show(history)));
+  }
+  if (acknowledged_counts() && InHistory(acknowledged_, ends_[node]) &&
+      !InHistory(acknowledged_, history)) {
+    world_->Fail(
+        fmt::format("J6: n{} drops {}, which was acknowledged", node, Show(acknowledged_)));
+  }
+  if (durable_[node].index > kept.index) durable_[node] = kept;
+}
+
+void Judge::OnCutDone(Process& process) {
+  const int node = process.node().number();
+  const Cut cut = cuts_[node];
+  cuts_.erase(node);
+  ends_[node] = durable_[node] = process.position();
+  CheckCut(process, cut, cut.end);
+}
+
+void Judge::CheckCut(Process& process, const Cut& cut, LogPosition end) {
+  const int node = process.node().number();
+  const absl::StatusOr<std::set<LogPosition>> kept = Kept(process);
+  if (!kept.ok()) return;  // no power
+  for (LogIndex i = end.index; i.value > 0 && i >= cut.first; i = i.Previous()) {
+    const LogPosition position = At(i, end);
+    if (InHistory(position, cut.history) || InHistory(position, ends_[node])) break;
     if (entries_[Key(position)].kind == EntryKind::kOpenTerm) continue;
-    if (orphans->count(position) == 0) {
+    if (kept->count(position) == 0) {
       return world_->Fail(
           fmt::format("J8: n{} drops {}, which is kept nowhere", node, Show(position)));
     }
     if (kept_[node].insert(position).second) ++world_->counts.orphans;
   }
-  if (durable_[node].index > kept_index) durable_[node] = kept.value_or(LogPosition());
-  if (kept) ends_[node] = *kept;
+}
+
+absl::StatusOr<std::set<LogPosition>> Judge::Kept(Process& process) const {
+  std::set<LogPosition> kept;
+  ECHOFS_ASSIGN_OR_RETURN(const std::vector<OrphanInfo> files, process.orphans().List());
+  for (const OrphanInfo& file : files) {
+    if (!file.damage.empty()) return absl::DataLossError(file.damage);
+    ECHOFS_RETURN_IF_ERROR(process.orphans().Read(file.id, [&](const LogEntry& entry, ByteSource&) {
+      kept.insert({entry.term, entry.index});
+      return absl::OkStatus();
+    }));
+  }
+  return kept;
 }
 
 // ---- J6 ----
@@ -175,6 +240,14 @@ bool Judge::acknowledged_counts() const {
 void Judge::OnMachine(Process& process) {
   OnSynced(process.node().number(), process.log());
   const RoleMachine& machine = process.machine();
+  Vacancy& vacancy = vacancies_[process.node().number()];
+  // A lease of its own, from before, is as good as free to it.
+  const LeaseRecord& record = machine.lease().record;
+  if ((machine.lease().held && record.primary_id != process.node().id()) ||
+      record.term != vacancy.term) {
+    vacancy.term = record.term;
+    vacancy.since = process.now();
+  }
   if (!machine.leading() || !acknowledged_counts()) return;
   const int node = process.node().number();
   const LogIndex index = machine.acknowledged_index();
@@ -214,7 +287,7 @@ void Judge::OnTold(LogPosition position, std::uint64_t number) {
   if (number != 0) told_.push_back(number);
 }
 
-// ---- J4, J9 ----
+// ---- J4, J10 ----
 
 std::string Judge::WhyNotEqual() const {
   const LogPosition end = ends_[0];
@@ -241,18 +314,18 @@ void Judge::CheckEnd() {
   for (const auto& node : world_->nodes) {
     const PageDatabases& databases = node->process()->databases();
     if (const absl::Status status = databases.Verify(); !status.ok()) {
-      world_->Fail("J9: " + node->id() + ": " + status.ToString());
+      world_->Fail("J10: " + node->id() + ": " + status.ToString());
     }
     CheckContent(*node, node->process()->log());
   }
   const PageDatabases& databases = world_->nodes[0]->process()->databases();
   const std::uint64_t sum = SumOfAccounts(databases);
   if (databases.page_count(kBank) > 0 && sum != kAccounts * kFirstBalance) {
-    world_->Fail(fmt::format("J9: the accounts have {} in all", sum));
+    world_->Fail(fmt::format("J10: the accounts have {} in all", sum));
   }
   for (const std::uint64_t number : told_) {
     if (acknowledged_counts() && !HasNumber(databases, number)) {
-      world_->Fail(fmt::format("J9: number {} was acknowledged and is not there", number));
+      world_->Fail(fmt::format("J10: number {} was acknowledged and is not there", number));
     }
   }
   CheckOrphans();
@@ -294,11 +367,11 @@ void Judge::CheckContent(const SimNode& node, const ChangeLog& log) {
 
 void Judge::CheckOrphans() {
   for (const auto& node : world_->nodes) {
-    const absl::StatusOr<std::set<LogPosition>> kept = node->process()->orphans().Kept();
-    if (!kept.ok()) return world_->Fail("J9: orphans: " + kept.status().ToString());
+    const absl::StatusOr<std::set<LogPosition>> kept = Kept(*node->process());
+    if (!kept.ok()) return world_->Fail("J10: orphans: " + kept.status().ToString());
     for (const LogPosition& position : kept_[node->number()]) {
       if (kept->count(position) == 0) {
-        world_->Fail(fmt::format("J9: {} has lost the orphan {}", node->id(), Show(position)));
+        world_->Fail(fmt::format("J10: {} has lost the orphan {}", node->id(), Show(position)));
       }
     }
   }

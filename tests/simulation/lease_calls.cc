@@ -1,5 +1,6 @@
 #include "tests/simulation/lease_calls.h"
 
+#include "tests/simulation/judge.h"
 #include "tests/simulation/lease_service.h"
 #include "tests/simulation/process.h"
 
@@ -13,6 +14,7 @@ constexpr Moment kWatchRetry = 200 * kMillisecond;
 }  // namespace
 
 void LeaseCalls::Make(const LeaseCall& call) {
+  if (call.kind == LeaseCall::Kind::kAcquire) process_->world().judge->OnAcquire(*process_);
   queue_.push_back(call);
   SendNext();
 }

@@ -48,6 +48,7 @@ ClusterOptions ChooseOptions(Random& random) {
   options.network.loss_per_mille = random.Pick(std::vector<int>{0, 10, 100});
   options.network.duplicate_per_mille = random.Pick(std::vector<int>{0, 10, 100});
   options.network.break_per_mille = random.Pick(std::vector<int>{0, 1, 5});
+  options.wrong_address_per_mille = random.Pick(std::vector<int>{0, 0, 100});
   options.fault_interval_max = random.Pick(std::vector<Moment>{400, 1000, 3000}) * kMillisecond;
   options.fault_weights = ChooseFaults(random);
   options.forced_promotions = random.Chance(50);

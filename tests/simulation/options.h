@@ -25,6 +25,7 @@ struct ClusterOptions {
   Moment commit_interval_max = kSecond;  // between two transactions of a client
   int waits_per_mille = 500;             // of commits that wait for the replicas when they can (D1)
   NetworkQuality network;                // while there are faults
+  int wrong_address_per_mille = 0;       // connections that end at another node than was meant
   Moment fault_interval_max = kSecond;
   std::vector<int> fault_weights;  // by kind of fault, see faults.h
   bool forced_promotions = false;  // a person may give up acknowledged commits

@@ -227,10 +227,8 @@ void PageDatabases::Offer(DatabaseCopy copy) {
 }
 
 bool PageDatabases::InHistory(const DatabasePosition& position, Term term) const {
-  if (const auto known = log_->TermAt(position.index); known.ok()) return *known == term;
-  const absl::StatusOr<DatabasePosition> logged = log_->Position(position.name);
-  return logged.ok() && logged->index == position.index && logged->txid == position.txid &&
-         logged->digest == position.digest;
+  // Whether the log's entries lead on from there, ApplyEntry finds out.
+  return position.index <= log_->last_index() && log_->Terms().TermAt(position.index) == term;
 }
 
 void PageDatabases::Forget(const std::string& name) {
@@ -247,12 +245,16 @@ void PageDatabases::FindMissing() {
   }
 }
 
-void PageDatabases::LogWasCut(LogIndex kept) {
-  std::vector<std::string> lost;
-  for (const auto& [name, database] : databases_) {
-    if (database.position.index > kept) lost.push_back(name);
+absl::Status PageDatabases::ForgetPositions(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    Forget(name);
+    const absl::Status removed = storage_->Remove(PathOf(name));
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
-  for (const std::string& name : lost) databases_.erase(name);
+  return storage_->SyncDirectory(directory_);
+}
+
+void PageDatabases::LogWasCut(LogIndex kept) {
   incomplete_.clear();
   offered_.clear();
   next_ = std::min(next_, kept.Next());
@@ -373,6 +375,11 @@ std::vector<std::string> PageDatabases::LocalDatabases() {
 
 absl::StatusOr<ApplyOutcome> PageDatabases::InstallCopy(const DatabasePosition&,
                                                         const std::string&) {
+  return absl::UnimplementedError("copies come as values in the simulation");
+}
+
+absl::StatusOr<ApplyOutcome> PageDatabases::InstallPages(const DatabasePosition&,
+                                                         const std::string&, const PageSet&) {
   return absl::UnimplementedError("copies come as values in the simulation");
 }
 

@@ -69,8 +69,11 @@ class PageDatabases final : public ApplyTarget {
   absl::StatusOr<DatabasePosition> AppliedPosition(const std::string& database) override;
   std::vector<std::string> LocalDatabases() override;
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override;
-  // Copies come as values here, see Offer.
+  absl::StatusOr<ApplyOutcome> Join(const std::string&) override { return ApplyOutcome{}; }
+  // Copies come as values here, always whole: see Offer.
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition&, const std::string&) override;
+  absl::StatusOr<ApplyOutcome> InstallPages(const DatabasePosition&, const std::string&,
+                                            const PageSet&) override;
   absl::Status EndTurn(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
                                     std::uint32_t count) override;
@@ -78,6 +81,8 @@ class PageDatabases final : public ApplyTarget {
   absl::Status ResumeWriters() override { return absl::OkStatus(); }
   absl::Status BecomePrimary(Term) override;
   absl::Status BecomeReplica() override { return absl::OkStatus(); }
+  // Durable: their states are not in the files any more, and copies are wanted.
+  absl::Status ForgetPositions(const std::vector<std::string>& databases) override;
   absl::Status SyncAll() override { return Save(log_->synced_index()); }
 
  private:

@@ -48,10 +48,13 @@ absl::Status Process::Start() {
   absl::StatusOr<std::unique_ptr<ChangeLog>> log = ChangeLog::Open(kLogDirectory, options);
   if (!log.ok()) return log.status();
   log_ = *std::move(log);
-  world_->judge->OnLogOpened(node_->number(), *log_);
+  absl::StatusOr<std::unique_ptr<OrphanStore>> orphans =
+      OrphanStore::Open(&node_->disk(), kOrphanDirectory);
+  if (!orphans.ok()) return orphans.status();
+  orphans_ = *std::move(orphans);
+  world_->judge->OnLogOpened(*this);
   databases_ = std::make_unique<PageDatabases>(&node_->disk(), kDatabaseDirectory, log_.get());
   if (absl::Status status = databases_->Recover(); !status.ok()) return status;
-  orphans_ = std::make_unique<Orphans>(&node_->disk(), kOrphanDirectory);
   machine_ = std::make_unique<RoleMachine>(MachineOptions(*world_, *node_), this);
   return absl::OkStatus();
 }
@@ -92,6 +95,7 @@ void Process::Handoff(const std::string& target) {
 
 void Process::Promote(bool force) {
   const absl::Status status = machine_->Promote(now(), force);
+  if (status.ok()) world_->judge->OnPromotion(node_->number());
   if (force && status.ok()) world_->judge->OnForcedPromotion();
   world_->Trace("{}: promote{}: {}", node_->id(), force ? " by force" : "", status.ToString());
 }

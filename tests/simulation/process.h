@@ -10,10 +10,10 @@
 #include <vector>
 
 #include "replication/change_log.h"
+#include "replication/orphan_store.h"
 #include "replication/role_machine.h"
 #include "tests/simulation/client.h"
 #include "tests/simulation/lease_calls.h"
-#include "tests/simulation/orphans.h"
 #include "tests/simulation/page_databases.h"
 #include "tests/simulation/receiver.h"
 #include "tests/simulation/sender.h"
@@ -47,7 +47,7 @@ class Process final : public RoleEnvironment {
   SimNode& node() { return *node_; }
   ChangeLog& log() { return *log_; }
   PageDatabases& databases() { return *databases_; }
-  Orphans& orphans() { return *orphans_; }
+  OrphanStore& orphans() { return *orphans_; }
   RoleMachine& machine() { return *machine_; }
   Sender& sender() { return sender_; }
   const Receiver& receiver() const { return receiver_; }
@@ -88,7 +88,7 @@ class Process final : public RoleEnvironment {
   SimNode* const node_;
   std::unique_ptr<ChangeLog> log_;
   std::unique_ptr<PageDatabases> databases_;
-  std::unique_ptr<Orphans> orphans_;
+  std::unique_ptr<OrphanStore> orphans_;
   std::unique_ptr<RoleMachine> machine_;
   LeaseCalls lease_calls_;
   Receiver receiver_;

@@ -31,7 +31,7 @@ void Receiver::Stop() {
 void Receiver::Connect() {
   if (primary_ < 0 || stream_ != 0) return;
   stream_ = process_->world().network.NewStream();
-  stream_end_ = primary_;
+  stream_end_ = Address();
   last_heard_ = process_->world().scheduler.now();
   greeted_ = false;
   Hello hello;
@@ -43,6 +43,17 @@ void Receiver::Connect() {
   hello.history = process_->log().Terms();
   Send(std::move(hello));
   WatchSilence(stream_);
+}
+
+// Where a connection to the primary ends: an address may belong to another node by now.
+Endpoint Receiver::Address() {
+  World& world = process_->world();
+  if (world.faults_over || !world.random.Chance(world.options.wrong_address_per_mille)) {
+    return primary_;
+  }
+  const int others = world.options.nodes - 1;
+  return (process_->node().number() + 1 + static_cast<int>(world.random.Below(others))) %
+         world.options.nodes;
 }
 
 void Receiver::Disconnect(const absl::Status& why) {
@@ -123,9 +134,11 @@ absl::Status Receiver::OnRewind(const Rewind& rewind) {
   ChangeLog& log = process_->log();
   const absl::StatusOr<Term> term = log.TermAt(rewind.to.index);
   if (!term.ok() || *term != rewind.to.term) return absl::DataLossError("a rewind to another log");
-  ECHOFS_RETURN_IF_ERROR(KeepOrphans({true, rewind.to.index, rewind.to.term}));
-  process_->world().judge->OnCut(*process_, rewind.to, hello_.last);
-  ECHOFS_RETURN_IF_ERROR(log.TruncateAfter(rewind.to.index));
+  Judge& judge = *process_->world().judge;
+  judge.OnCutBegins(*process_, rewind.to, hello_.last);
+  const CommonPoint common{true, rewind.to.index, rewind.to.term};
+  ECHOFS_RETURN_IF_ERROR(RewindLog(Context(), common).status());
+  judge.OnCutDone(*process_);
   process_->databases().LogWasCut(rewind.to.index);
   ++process_->world().counts.rewinds;
   ECHOFS_RETURN_IF_ERROR(LogChanged());
@@ -139,12 +152,13 @@ absl::Status Receiver::OnBase(const Base& base) {
   ChangeLog& log = process_->log();
   const CommonPoint common =
       FindCommonPoint(log.Terms(), log.last_index(), hello_.history, hello_.last.index);
-  // Where it cannot be known what is in the primary's history, everything is kept.
-  ECHOFS_RETURN_IF_ERROR(KeepOrphans(common));
-  const LogPosition end{base.state.term, base.state.index};
-  process_->world().judge->OnCut(*process_, std::nullopt, end);
-  ECHOFS_RETURN_IF_ERROR(log.Reset(end.index, end.term, base.state.databases, hello_.history));
-  process_->world().judge->OnLogOpened(process_->node().number(), log);
+  Judge& judge = *process_->world().judge;
+  judge.OnCutBegins(*process_, {}, {base.state.term, base.state.index});
+  // The log cannot lead to the states of the databases any more, so those that stay must be durable.
+  ECHOFS_RETURN_IF_ERROR(log.Sync(log.last_index()));
+  ECHOFS_RETURN_IF_ERROR(process_->databases().SyncAll());
+  ECHOFS_RETURN_IF_ERROR(RestartLog(Context(), common, base.state, hello_.history).status());
+  judge.OnCutDone(*process_);
   process_->databases().LogWasReset();
   ++process_->world().counts.bases;
   ECHOFS_RETURN_IF_ERROR(LogChanged());
@@ -153,8 +167,9 @@ absl::Status Receiver::OnBase(const Base& base) {
   return absl::OkStatus();
 }
 
-absl::Status Receiver::KeepOrphans(const CommonPoint& common) {
-  return process_->orphans().Keep(process_->log(), common, hello_.node_id, hello_.term);
+RewindContext Receiver::Context() {
+  return {&process_->log(), &process_->databases(), &process_->orphans(), hello_.node_id,
+          hello_.term};
 }
 
 absl::Status Receiver::OnRecord(const Record& record) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "replication/log_rewind.h"
 #include "replication/record_receiver.h"
 #include "tests/simulation/messages.h"
 #include "tests/simulation/network.h"
@@ -32,6 +33,7 @@ class Receiver {
 
  private:
   void Connect();
+  Endpoint Address();
   void Disconnect(const absl::Status& why);
   void WatchSilence(StreamId stream);
   absl::Status Receive(const Message& message);
@@ -39,8 +41,7 @@ class Receiver {
   absl::Status OnRewind(const Rewind& rewind);
   absl::Status OnBase(const Base& base);
   absl::Status OnRecord(const Record& record);
-  // Keeps what the primary's history lacks (R5), before anything is cut.
-  absl::Status KeepOrphans(const CommonPoint& common);
+  RewindContext Context();
   absl::Status LogChanged();
   void StartAcknowledging();
   void Acknowledge();

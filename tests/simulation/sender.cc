@@ -90,7 +90,7 @@ absl::Status Sender::OnHello(Endpoint from, StreamId stream, const Hello& hello)
     return absl::FailedPreconditionError("the replica has seen a higher term");
   Follower& follower = followers_[hello.node_id];
   if (follower.stream != 0) End(follower.stream, absl::CancelledError("it has connected anew"));
-  follower = {hello.address, {}, stream};
+  follower = {hello.address, {}, follower.acked_before, stream};
   ChangeLog& log = process_->log();
   Hello own;
   own.node_id = process_->node().id();
@@ -134,7 +134,9 @@ LogIndex Sender::Place(Endpoint to, StreamId stream, const Hello& hello) {
 absl::Status Sender::OnAck(Session* session, LogIndex synced) {
   if (synced > session->allowed) return absl::InvalidArgumentError("it acknowledged too much");
   session->acked = std::max(session->acked, synced);
-  followers_[session->node_id].acked = session->acked;
+  Follower& follower = followers_[session->node_id];
+  follower.acked = session->acked;
+  follower.acked_before = std::max(follower.acked_before, follower.acked);
   process_->FollowersChanged();
   return absl::OkStatus();
 }
@@ -193,7 +195,7 @@ std::vector<FollowerProgress> Sender::Followers() const {
   std::vector<FollowerProgress> followers;
   for (const auto& [id, follower] : followers_) {
     followers.push_back(
-        {id, follower.address, follower.stream != 0, follower.acked, LagOf(follower.acked)});
+        {id, follower.address, follower.stream != 0, follower.acked, LagOf(follower.acked_before)});
   }
   return followers;
 }

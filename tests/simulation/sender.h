@@ -46,8 +46,9 @@ class Sender {
   };
   struct Follower {
     std::string address;
-    LogIndex acked;
-    StreamId stream = 0;  // 0: not connected
+    LogIndex acked;         // on its newest stream
+    LogIndex acked_before;  // on any
+    StreamId stream = 0;    // 0: not connected
   };
 
   absl::Time Now() const;

@@ -145,9 +145,15 @@ absl::StatusOr<std::vector<std::string>> SimStorage::List(const std::string& pat
   return names;
 }
 
+absl::Status SimStorage::MakeDirectories(const std::string& path) {
+  ECHOFS_RETURN_IF_ERROR(Operate(path));
+  directories_.insert(path);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<bool> SimStorage::Exists(const std::string& path) {
   if (!powered_) return StatusFromErrno(EIO, path);
-  return names_.count(path) > 0;
+  return names_.count(path) > 0 || directories_.count(path) > 0;
 }
 
 absl::StatusOr<std::uint64_t> SimStorage::FreeBytes(const std::string& path) {

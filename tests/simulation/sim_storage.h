@@ -4,13 +4,14 @@
 // What a power loss leaves, by chance:
 //   content   Each file keeps what its last Sync made durable and a prefix of the changes after it. Of the writes behind
 //             that prefix, up to the next truncation, any may have reached the disk too, whole or in part.
-//   names     Each directory keeps what its last SyncDirectory made durable and a prefix of the changes after it, as a
-//             journal does.
+//   names     Directories are there once they were made. Each keeps what its last SyncDirectory made durable and a
+//             prefix of the changes after it, as a journal does.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,7 @@ class SimStorage final : public Storage {
                                              const OpenOptions& options) override;
   absl::Status Remove(const std::string& path) override;
   absl::Status Rename(const std::string& from, const std::string& to) override;
-  absl::Status MakeDirectories(const std::string&) override { return absl::OkStatus(); }
+  absl::Status MakeDirectories(const std::string& path) override;
   absl::Status SyncDirectory(const std::string& path) override;
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override;
   absl::StatusOr<bool> Exists(const std::string& path) override;
@@ -80,6 +81,7 @@ class SimStorage final : public Storage {
   std::uint64_t operations_left_ = 0;  // 0: no end
   Names names_;
   Names durable_names_;
+  std::set<std::string> directories_;
   std::map<std::string, std::vector<NameChange>> name_changes_;  // by directory, since durable
 };
 

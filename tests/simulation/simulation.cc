@@ -37,7 +37,7 @@ class Recovery {
       world_->judge->CheckEnd();
       done_ = true;
     } else if (world_->scheduler.now() > deadline_) {
-      world_->Fail("J9: the cluster does not recover: " + why);
+      world_->Fail("J10: the cluster does not recover: " + why);
     } else {
       world_->scheduler.After(kCheckInterval, [this] { Check(); });
     }
