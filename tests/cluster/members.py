@@ -233,9 +233,8 @@ class MembersTest(harness.ClusterTest):
         """Equal, sound databases on all nodes. Of what clients were told nothing is missing, but, without
         synchronous replication (D4), as many commits as the nodes keep as orphans of this database."""
         members.wait_converged()
-        orphans = sum(entry["change_sets"] for node in members.running()
-                      for entry in json.loads(node.echofs("orphans", "list", "--json").stdout)
-                      if entry["database"] == name)
+        orphans = sum(kept["databases"].get(name, 0) for node in members.running()
+                      for kept in json.loads(node.echofs("orphans", "list", "--json").stdout))
         told = {(client.options[0], number) for client in clients for number in client.records()}
         for node in members.running():
             with contextlib.closing(node.connect(name)) as connection:
