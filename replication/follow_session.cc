@@ -301,6 +301,12 @@ void FollowSession::ReadAcknowledgements() {
                    name_);
       break;
     }
+    // R1. Zero: a replica of an older version.
+    if (request.ack().term() != identity_.term.value && request.ack().term() != 0) {
+      spdlog::warn("replica {} acknowledged for term {}, this is term {}: disconnecting it", name_,
+                   request.ack().term(), identity_.term.value);
+      break;
+    }
     const LogIndex synced{request.ack().synced_index()};
     if (absl::Status status = window_.Acknowledged(synced); !status.ok()) {
       spdlog::warn("replica {}: {}: disconnecting it", name_, std::string(status.message()));

@@ -138,6 +138,11 @@ absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
         fmt::format("the request comes from cluster {}, this is cluster {}", request.cluster_id(),
                     identity_.cluster_id));
   }
+  if (request.term() > identity_.term.value) {  // R1
+    return absl::UnavailableError(fmt::format("primary {} is at term {}, the request at term {}",
+                                              identity_.node_id, identity_.term.value,
+                                              request.term()));
+  }
   if (!IsValidDatabaseName(request.database())) {
     return absl::InvalidArgumentError("the request names a database with an invalid name");
   }

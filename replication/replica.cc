@@ -258,6 +258,7 @@ absl::StatusOr<CompletedCopy> Replica::Copy(CopyTask& task, const std::string& p
   {
     absl::MutexLock lock(&mutex_);
     request.set_cluster_id(cluster_id_);
+    request.set_term(term_.value);
   }
   if (!task.rewind) spdlog::info("copying {} from the primary", task.database);
   const std::unique_ptr<FetchCall> call = channel->FetchDatabase(request);

@@ -244,6 +244,7 @@ absl::Status ReplicaStream::SyncAndAcknowledge() {
   v1::FollowRequest request;
   request.mutable_ack()->set_synced_index(synced_.value);
   request.mutable_ack()->set_applied_index(applied.value);
+  request.mutable_ack()->set_term(primary_term_.value);
   // A failed write means that the stream is dead, which the receiving thread finds out.
   call_->Write(request);
   acked_synced_ = synced_;

@@ -168,6 +168,23 @@ void JoinAll(TestNode& replica) {
   }
 }
 
+// The server's side of a node that stays the primary.
+class PrimaryService final : public ReplicationService {
+ public:
+  explicit PrimaryService(Primary* primary) : primary_(primary) {}
+  absl::Status Follow(FollowServerStream& stream) override { return primary_->Follow(stream); }
+  absl::Status FetchDatabase(const v1::FetchDatabaseRequest& request,
+                             FetchServerStream& stream) override {
+    return primary_->FetchDatabase(request, stream);
+  }
+  absl::Status RequestHandoff(const v1::RequestHandoffRequest&) override {
+    return absl::FailedPreconditionError("roles change by command here");
+  }
+
+ private:
+  Primary* const primary_;
+};
+
 class Cluster {
  public:
   Cluster(const std::string& directory, const std::string& primary)
@@ -210,13 +227,13 @@ class Cluster {
     identity.cluster_id = "test";
     identity.node_id = "new";
     identity.term = primary_->log().last_term();
-    source_ = std::make_unique<Primary>(identity, &primary_->log(), &primary_->databases());
-    server_ = Value(GrpcServer::Start("127.0.0.1:0", source_.get()), "server");
+    source_ = std::make_unique<Primary>(identity, &primary_->log(), &primary_->databases(), [] {});
+    service_ = std::make_unique<PrimaryService>(source_.get());
+    server_ = Value(GrpcServer::Start("127.0.0.1:0", service_.get()), "server");
     orphans_ = Value(OrphanStore::Open(PosixStorage(), replica_->directory() + "/data/orphans"),
                      "orphans");
     ReplicaOptions options;
     options.node_id = "old";
-    options.primary_address = "127.0.0.1:" + std::to_string(server_->port());
     options.cluster_id = "test";
     options.temporary_directory = replica_->directory() + "/data/copies";
     options.storage = PosixStorage();
@@ -224,6 +241,7 @@ class Cluster {
     options.connector = GrpcConnector();
     joined_ = std::make_unique<Replica>(options, &replica_->log(), &replica_->databases());
     Check(joined_->Start(), "replica");
+    joined_->Follow("127.0.0.1:" + std::to_string(server_->port()), identity.term);
     while (!joined_->status().caught_up) absl::SleepFor(absl::Milliseconds(1));
     const RewindStats rewinds = joined_->status().rewinds;
     return fmt::format("{} {} {}", rewinds.databases, rewinds.pages, orphans_->change_sets());
@@ -276,6 +294,7 @@ class Cluster {
   std::thread follower_;
   // Since Rejoin.
   std::unique_ptr<Primary> source_;
+  std::unique_ptr<PrimaryService> service_;
   std::unique_ptr<GrpcServer> server_;
   std::unique_ptr<OrphanStore> orphans_;
   std::unique_ptr<Replica> joined_;
