@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -26,6 +27,22 @@ class AdminClient {
   absl::StatusOr<std::vector<std::string>> LocalFiles();
   absl::Status ChangeSets(const std::string& database,
                           const std::function<void(const ChangeSetSummary&)>& visit);
+  // Wait for the end of the change. What they do is described at AdminSource.
+  absl::StatusOr<PrimaryInfo> Handoff(const std::string& to);
+  absl::StatusOr<PrimaryInfo> Promote(bool force);
+  absl::StatusOr<std::vector<OrphanInfo>> Orphans();
+  // Each entry of a set in order, its LTX file in pieces: `begin` is true for its first one.
+  struct OrphanPiece {
+    std::string database;
+    Txid txid;
+    bool drop = false;
+    bool begin = false;
+    std::string_view data;  // valid during the call
+  };
+  absl::Status ExportOrphans(const std::string& id,
+                             const std::function<absl::Status(const OrphanPiece&)>& visit);
+  // One set, or all when `id` is empty. Returns how many.
+  absl::StatusOr<std::uint64_t> DiscardOrphans(const std::string& id);
 
  private:
   struct State;

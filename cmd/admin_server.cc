@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "cmd/admin_orphans.h"
 #include "cmd/admin_socket.h"
 #include "cmd/version.h"
 #include "echofs/v1/admin.grpc.pb.h"
@@ -19,8 +20,11 @@ namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{200};
 
+// Two codes are kept for what gRPC itself says: that this node does not answer, or went away.
 grpc::Status ToGrpc(const absl::Status& status) {
-  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+  const bool kept = absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
+  const absl::StatusCode code = kept ? absl::StatusCode::kFailedPrecondition : status.code();
+  return {static_cast<grpc::StatusCode>(code), std::string(status.message())};
 }
 
 void Fill(const DatabaseInfo& from, v1::DatabaseStatus* to) {
@@ -47,6 +51,17 @@ void Fill(const ReplicaInfo& from, v1::ReplicaStatus* to) {
   to->set_in_sync(from.in_sync);
 }
 
+void Fill(const NodeInfo& from, v1::ClusterNode* to) {
+  to->set_node(from.node);
+  to->set_address(from.address);
+  to->set_candidate(from.candidate);
+  to->set_primary(from.primary);
+  to->set_in_sync(from.in_sync);
+  to->set_log_index(from.log_index.value);
+  to->set_log_term(from.log_term.value);
+  if (from.lag_ms) to->set_lag_ms(*from.lag_ms);
+}
+
 void Fill(const NodeStatus& from, v1::GetStatusResponse* to) {
   to->set_node(from.node);
   to->set_role(from.role);
@@ -58,12 +73,17 @@ void Fill(const NodeStatus& from, v1::GetStatusResponse* to) {
   for (const std::string& node : from.in_sync) to->add_in_sync(node);
   for (const DatabaseInfo& database : from.databases) Fill(database, to->add_databases());
   for (const ReplicaInfo& replica : from.replicas) Fill(replica, to->add_replicas());
+  for (const NodeInfo& node : from.nodes) Fill(node, to->add_nodes());
   to->set_version(Version());
   to->set_cluster_id(from.cluster_id);
   to->set_last_error(from.last_error);
   to->set_log_first_index(from.log_first_index.value);
   to->set_log_size_bytes(from.log_size_bytes);
   to->set_pid(static_cast<std::uint64_t>(::getpid()));
+  to->set_orphans(from.orphans);
+  to->set_rewound_databases(from.rewinds.databases);
+  to->set_rewound_pages(from.rewinds.pages);
+  to->set_rewound_bytes(from.rewinds.bytes);
 }
 
 void Fill(const ChangeSetSummary& from, v1::ChangeSetInfo* to) {
@@ -76,6 +96,13 @@ void Fill(const ChangeSetSummary& from, v1::ChangeSetInfo* to) {
   to->set_bytes(from.bytes);
   to->set_page_count(from.page_count);
   to->set_digest(from.digest);
+}
+
+grpc::Status Answer(const absl::StatusOr<PrimaryInfo>& primary, v1::PrimaryChanged* response) {
+  if (!primary.ok()) return ToGrpc(primary.status());
+  response->set_primary(primary->node);
+  response->set_term(primary->term.value);
+  return grpc::Status::OK;
 }
 
 class Service final : public v1::Admin::Service {
@@ -108,6 +135,38 @@ class Service final : public v1::Admin::Service {
           Fill(summary, &info);
           return writer->Write(info);  // false when the client has gone
         }));
+  }
+
+  grpc::Status Handoff(grpc::ServerContext*, const v1::HandoffRequest* request,
+                       v1::PrimaryChanged* response) override {
+    return Answer(source_->Handoff(request->to()), response);
+  }
+
+  grpc::Status Promote(grpc::ServerContext*, const v1::PromoteRequest* request,
+                       v1::PrimaryChanged* response) override {
+    return Answer(source_->Promote(request->force()), response);
+  }
+
+  grpc::Status ListOrphans(grpc::ServerContext*, const v1::ListOrphansRequest*,
+                           grpc::ServerWriter<v1::OrphanSetInfo>* writer) override {
+    return ToGrpc(SendOrphanList(*source_->Orphans(), [writer](const v1::OrphanSetInfo& info) {
+      return writer->Write(info);
+    }));
+  }
+
+  grpc::Status ExportOrphans(grpc::ServerContext*, const v1::ExportOrphansRequest* request,
+                             grpc::ServerWriter<v1::OrphanPiece>* writer) override {
+    return ToGrpc(
+        SendOrphans(*source_->Orphans(), request->id(),
+                    [writer](const v1::OrphanPiece& piece) { return writer->Write(piece); }));
+  }
+
+  grpc::Status DiscardOrphans(grpc::ServerContext*, const v1::DiscardOrphansRequest* request,
+                              v1::DiscardOrphansResponse* response) override {
+    const absl::StatusOr<std::uint64_t> discarded =
+        cmd::DiscardOrphans(*source_->Orphans(), request->id(), request->all());
+    if (discarded.ok()) response->set_sets(*discarded);
+    return ToGrpc(discarded.status());
   }
 
  private:

@@ -1,15 +1,19 @@
-// What a running node tells the commands about itself: `echofs status`, `databases`, `log`. Plain
-// structs; the daemon implements AdminSource, and the admin client returns the same structs at the
-// other end.
+// What a running node tells the commands about itself and does for them: `echofs status`,
+// `databases`, `log`, `handoff`, `promote`. Plain structs; the daemon implements AdminSource, and
+// the admin client returns the same structs at the other end.
 #pragma once
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "replication/apply_queue.h"
 #include "replication/ids.h"
+#include "replication/orphan_store.h"
 
 namespace echofs::cmd {
 
@@ -38,6 +42,19 @@ struct ReplicaInfo {
   bool in_sync = false;
 };
 
+// A node of the cluster, as the lease service knows it.
+struct NodeInfo {
+  std::string node;
+  std::string address;
+  bool candidate = false;
+  bool primary = false;
+  bool in_sync = false;
+  // Of its log: as it said some seconds ago, for the primary's replicas what they acknowledged.
+  LogIndex log_index;
+  Term log_term;
+  std::optional<std::uint64_t> lag_ms;  // as the primary knows it
+};
+
 struct NodeStatus {
   std::string node;
   std::string role;  // "primary", "replica" or "candidate"
@@ -49,13 +66,22 @@ struct NodeStatus {
   std::vector<std::string> in_sync;
   std::vector<DatabaseInfo> databases;
   std::vector<ReplicaInfo> replicas;
+  std::vector<NodeInfo> nodes;  // empty with a static lease
   std::string cluster_id;
   std::string last_error;  // what keeps this node from doing its work, empty when nothing does
   LogIndex log_first_index;
   std::uint64_t log_size_bytes = 0;
+  std::uint64_t orphans = 0;  // change sets that the cluster's history lacks
+  RewindStats rewinds;        // since the start
   // Filled in by the admin server.
   std::string version;
   std::uint64_t pid = 0;
+};
+
+// Who is the primary after a handoff or a promotion.
+struct PrimaryInfo {
+  std::string node;
+  Term term;
 };
 
 // One entry of the log that belongs to a database.
@@ -84,6 +110,13 @@ class AdminSource {
   // returns false. NotFound when there is no such database.
   virtual absl::Status ChangeSets(const std::string& database,
                                   const std::function<bool(const ChangeSetSummary&)>& visit) = 0;
+  // Makes `to` the primary in this node's place, empty: the best replica; returns when it is.
+  virtual absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) = 0;
+  // Makes this node the primary; returns when it is. `force`: also when commits that were
+  // acknowledged may be lost.
+  virtual absl::StatusOr<PrimaryInfo> Promote(bool force) = 0;
+  // The node's orphans; outlives the source.
+  virtual OrphanStore* Orphans() = 0;
 };
 
 }  // namespace echofs::cmd

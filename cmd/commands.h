@@ -21,10 +21,15 @@ inline constexpr int kExitUsage = 2;  // wrong command line or configuration
 
 // `command` is what stands after "--".
 void AddMountCommand(CLI::App* app, const std::vector<std::string>* command, int* exit_code);
+void AddRunCommand(CLI::App* app, const std::vector<std::string>* command, int* exit_code);
 void AddStatusCommand(CLI::App* app, int* exit_code);
 void AddDatabasesCommand(CLI::App* app, int* exit_code);
 void AddLogCommand(CLI::App* app, int* exit_code);
+void AddHandoffCommand(CLI::App* app, int* exit_code);
+void AddPromoteCommand(CLI::App* app, int* exit_code);
+void AddOrphansCommand(CLI::App* app, int* exit_code);
 void AddConfigCommand(CLI::App* app, int* exit_code);
+void AddLeaseServerCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
 
 // Options that several commands share.

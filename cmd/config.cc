@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "replication/limits.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
@@ -16,6 +17,8 @@ namespace {
 
 constexpr std::size_t kConfigSizeMax = 1 << 20;  // bytes
 constexpr std::size_t kNodeIdSizeMax = 255;      // bytes
+constexpr absl::Duration kServiceTtlMin = absl::Seconds(1);
+constexpr absl::Duration kEtcdTtlMin = absl::Seconds(2);
 
 absl::StatusOr<Config> ReadConfigFile(const std::string& path, const Environment& environment) {
   const auto fail = [&path](std::string_view why) {
@@ -99,6 +102,71 @@ absl::Status FillDefaults(const Environment& environment, Config* config) {
   return absl::OkStatus();
 }
 
+absl::Status CheckReplication(const Config& config) {
+  if (config.replication.min_sync_replicas > 0 && config.lease.type == LeaseType::kStatic) {
+    return absl::InvalidArgumentError(
+        "replication.min-sync-replicas is above 0, but lease.type is static: which nodes have "
+        "every acknowledged "
+        "commit is kept beside the lease, so set lease.type to etcd or service");
+  }
+  if (config.replication.min_sync_replicas == 0 && config.replication.sync_always) {
+    return absl::InvalidArgumentError(
+        "replication.sync is always, but replication.min-sync-replicas is 0, so no commit waits: "
+        "set it to how many "
+        "replicas shall have a commit before it returns, or remove replication.sync");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStaticLease(const Config& config) {
+  if (!config.lease.endpoints.empty()) {
+    return absl::InvalidArgumentError(
+        "lease.endpoints is set but lease.type is static, which asks nobody: set lease.type to "
+        "service or etcd, or remove lease.endpoints");
+  }
+  if (!config.grpc.listen.empty() && config.lease.primary.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "grpc.listen is set, so this node belongs to a cluster, but nothing says which node "
+        "is its primary: set lease.primary (--lease-primary) to the primary's "
+        "grpc.advertise; this node's is {}",
+        config.grpc.advertise));
+  }
+  if (!config.lease.primary.empty() && config.IsPrimary() && !config.lease.candidate) {
+    return absl::InvalidArgumentError(
+        "lease.primary names this node, but lease.candidate is false: one of the two must change");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLease(const Config& config) {
+  if (config.lease.type == LeaseType::kStatic) return CheckStaticLease(config);
+  const char* const type = LeaseTypeName(config.lease.type);
+  if (!config.lease.primary.empty()) {
+    return absl::InvalidArgumentError(
+        fmt::format("lease.primary is set but lease.type is {}, which decides who is the primary: "
+                    "remove lease.primary, or set lease.type to static",
+                    type));
+  }
+  if (config.lease.endpoints.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "lease.type is {} but lease.endpoints is empty: name the host:port of {}", type,
+        config.lease.type == LeaseType::kService ? "the lease server" : "each member of etcd"));
+  }
+  if (config.grpc.listen.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "lease.type is {} but grpc.listen is not set: other nodes could not reach this one", type));
+  }
+  const absl::Duration shortest =
+      config.lease.type == LeaseType::kEtcd ? kEtcdTtlMin : kServiceTtlMin;
+  if (config.lease.ttl < shortest || config.lease.ttl > kLeaseTtlMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("lease.ttl is {}; with lease.type {} it must be from {} to {}",
+                    absl::FormatDuration(config.lease.ttl), type, absl::FormatDuration(shortest),
+                    absl::FormatDuration(kLeaseTtlMax)));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckWhole(const Config& config) {
   if (config.fuse.dir.empty()) {
     return absl::InvalidArgumentError(
@@ -119,18 +187,8 @@ absl::Status CheckWhole(const Config& config) {
         "grpc.advertise is set but grpc.listen is not: other nodes could not reach this one; set "
         "grpc.listen too");
   }
-  if (!config.grpc.listen.empty() && config.lease.primary.empty()) {
-    return absl::InvalidArgumentError(fmt::format(
-        "grpc.listen is set, so this node belongs to a cluster, but nothing says which node "
-        "is its primary: set lease.primary (--lease-primary) to the primary's "
-        "grpc.advertise; this node's is {}",
-        config.grpc.advertise));
-  }
-  if (!config.lease.primary.empty() && config.IsPrimary() && !config.lease.candidate) {
-    return absl::InvalidArgumentError(
-        "lease.primary names this node, but lease.candidate is false: one of the two must change");
-  }
-  return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(CheckReplication(config));
+  return CheckLease(config);
 }
 
 }  // namespace

@@ -13,13 +13,21 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cmd/config_values.h"
+#include "replication/lease_factory.h"
 
 namespace echofs::cmd {
 
 enum class LogFormat { kText, kJson };
 
+// An entry of `exec`: a command to run when the mount is ready.
+struct ExecCommand {
+  std::string text;                // as configured, variables expanded
+  std::vector<std::string> words;  // never empty
+  bool if_candidate = false;       // only on a node with lease.candidate
+};
+
 // Values of the keys of echofs.yml, named as they are there. Keys that this version refuses for
-// every value but "empty" (grpc.tls, exec, lease.endpoints) have no place here.
+// every value but "empty" (grpc.tls) have no place here.
 struct Config {
   struct Node {
     std::string id;  // default: the host name
@@ -42,22 +50,31 @@ struct Config {
     std::string listen = "127.0.0.1:20203";
   } http;
   struct Lease {
+    LeaseType type = LeaseType::kStatic;
     bool candidate = true;
     absl::Duration ttl = absl::Seconds(10);
+    std::vector<std::string>
+        endpoints;  // host:port of lease servers or of etcd; empty with kStatic
     std::string key = "echofs";
-    std::string primary;  // grpc.advertise of the primary; empty: a primary on its own
+    std::string primary;  // kStatic: grpc.advertise of the primary; empty: a primary on its own
   } lease;
   struct Replication {
+    int min_sync_replicas = 0;
+    bool sync_always = false;  // every commit waits, not only those that are synced
     absl::Duration ack_timeout = absl::Seconds(5);
     absl::Duration reader_timeout = absl::Seconds(30);  // zero: no limit
   } replication;
+  std::vector<ExecCommand> exec;
   struct Log {
     std::string level = "info";  // trace, debug, info, warn, error
     LogFormat format = LogFormat::kText;
   } log;
 
-  // Static lease: whether this node is the primary.
-  bool IsPrimary() const { return lease.primary.empty() || lease.primary == grpc.advertise; }
+  // Whether this node is the primary by configuration. Other leases than the static one decide while it runs.
+  bool IsPrimary() const {
+    return lease.type == LeaseType::kStatic &&
+           (lease.primary.empty() || lease.primary == grpc.advertise);
+  }
 };
 
 // What the command line says; an unset flag leaves the file's value.

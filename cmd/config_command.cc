@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
@@ -14,7 +16,12 @@ int Check(const ConfigFlags& flags) {
   std::printf("node      %s\n", config->node.id.c_str());
   std::printf("mount     %s\n", config->fuse.dir.c_str());
   std::printf("data      %s\n", config->data.dir.c_str());
-  if (config->lease.primary.empty()) {
+  if (config->lease.type != LeaseType::kStatic) {
+    std::printf("role      %s; the lease is asked of %s (%s), key %s\n",
+                config->lease.candidate ? "candidate" : "replica",
+                fmt::format("{}", fmt::join(config->lease.endpoints, ", ")).c_str(),
+                LeaseTypeName(config->lease.type), config->lease.key.c_str());
+  } else if (config->lease.primary.empty()) {
     std::printf("role      primary on its own\n");
   } else if (config->IsPrimary()) {
     std::printf("role      primary\n");
@@ -24,6 +31,11 @@ int Check(const ConfigFlags& flags) {
   if (!config->grpc.listen.empty()) {
     std::printf("listens   %s, reached at %s\n", config->grpc.listen.c_str(),
                 config->grpc.advertise.c_str());
+  }
+  for (const ExecCommand& command : config->exec) {
+    const bool skipped = command.if_candidate && !config->lease.candidate;
+    std::printf("%s     %s%s\n", skipped ? "skips" : "runs ", command.text.c_str(),
+                skipped ? " (not a candidate)" : "");
   }
   return kExitOk;
 }

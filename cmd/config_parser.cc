@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <functional>
 #include <set>
 
+#include "cmd/command_words.h"
 #include "cmd/config.h"
+#include "replication/limits.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
@@ -59,25 +62,55 @@ Setter OnlyEmpty(const char* what) {
   };
 }
 
-absl::Status SetLeaseType(Config*, const std::string& text) {
-  if (text == "static") return absl::OkStatus();
-  if (text == "service" || text == "etcd") {
-    return NotSupported(fmt::format("lease type '{}'", text), "use 'static'");
+absl::Status SetLeaseType(Config* config, const std::string& text) {
+  for (const LeaseType type : {LeaseType::kStatic, LeaseType::kService, LeaseType::kEtcd}) {
+    if (text != LeaseTypeName(type)) continue;
+    config->lease.type = type;
+    return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
       fmt::format("'{}' is not a lease type; expected static, service or etcd", text));
 }
 
-absl::Status SetSync(Config*, const std::string& text) {
-  if (text == "fsync") return absl::OkStatus();
-  if (text == "always") return NotSupported("'always'", "use 'fsync'");
-  return absl::InvalidArgumentError(fmt::format("'{}' is not one of fsync, always", text));
+absl::Status AddLeaseEndpoint(Config* config, const std::string& text) {
+  if (config->lease.endpoints.size() >= kLeaseEndpointsMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("there are more than {} endpoints", kLeaseEndpointsMax));
+  }
+  ECHOFS_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
+  config->lease.endpoints.push_back(address.ToString());
+  return absl::OkStatus();
 }
 
-absl::Status SetMinSyncReplicas(Config*, const std::string& text) {
+absl::Status SetLeaseKey(Config* config, const std::string& text) {
+  const bool printable =
+      std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > ' ' && c != 0x7f; });
+  if (text.empty() || text.size() > kIdentitySizeMax || !printable || text.back() == '/') {
+    return absl::InvalidArgumentError(
+        fmt::format("'{}' is not a key; expected 1 to {} printable characters without spaces and "
+                    "without a slash at the end",
+                    text, kIdentitySizeMax));
+  }
+  config->lease.key = text;
+  return absl::OkStatus();
+}
+
+absl::Status SetSync(Config* config, const std::string& text) {
+  if (text != "fsync" && text != "always") {
+    return absl::InvalidArgumentError(fmt::format("'{}' is not one of fsync, always", text));
+  }
+  config->replication.sync_always = text == "always";
+  return absl::OkStatus();
+}
+
+absl::Status SetMinSyncReplicas(Config* config, const std::string& text) {
   ECHOFS_ASSIGN_OR_RETURN(const std::uint32_t count, ParseNumber(text));
-  if (count == 0) return absl::OkStatus();
-  return NotSupported("synchronous replication", "use 0: replication is asynchronous");
+  if (count > kMinSyncReplicasMax) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{} is too many, at most {} replicas can be waited for", count, kMinSyncReplicasMax));
+  }
+  config->replication.min_sync_replicas = static_cast<int>(count);
+  return absl::OkStatus();
 }
 
 absl::Status SetHttpListen(Config* config, const std::string& text) {
@@ -138,8 +171,8 @@ const std::vector<Key>& Keys() {
       {"lease.type", SetLeaseType},
       {"lease.candidate", SetCandidate},
       {"lease.ttl", SetDuration([](C* c) -> absl::Duration& { return c->lease.ttl; }, false)},
-      {"lease.endpoints", OnlyEmpty("a lease service")},
-      {"lease.key", SetText([](C* c) -> std::string& { return c->lease.key; })},
+      {"lease.endpoints", AddLeaseEndpoint},
+      {"lease.key", SetLeaseKey},
       {"lease.primary", SetHostPort([](C* c) -> std::string& { return c->lease.primary; })},
       {"replication.min-sync-replicas", SetMinSyncReplicas},
       {"replication.sync", SetSync},
@@ -147,15 +180,12 @@ const std::vector<Key>& Keys() {
        SetDuration([](C* c) -> absl::Duration& { return c->replication.ack_timeout; }, false)},
       {"replication.reader-timeout",
        SetDuration([](C* c) -> absl::Duration& { return c->replication.reader_timeout; }, true)},
-      {"exec", OnlyEmpty("exec")},
+      {"exec", nullptr},  // Parser::TakeExec
       {"log.level", SetLogLevel},
       {"log.format", SetLogFormat},
   };
   return keys;
 }
-
-// Keys whose value is a list.
-bool IsList(const std::string& key) { return key == "lease.endpoints" || key == "exec"; }
 
 // Walks the document and fills one Config. Throws what yaml-cpp throws.
 class Parser {
@@ -199,10 +229,10 @@ class Parser {
   // An empty value leaves the default.
   absl::Status TakeValue(const Key& key, const YAML::Node& name, const YAML::Node& value) {
     if (value.IsNull()) return absl::OkStatus();
+    if (key.name == "exec") return TakeExec(name, value);
     absl::Status status;
-    if (IsList(key.name)) {
-      if (!value.IsSequence()) return Error(name, fmt::format("{}: expected a list", key.name));
-      status = value.size() == 0 ? absl::OkStatus() : key.set(&config_, "[...]");
+    if (key.name == "lease.endpoints" && value.IsSequence()) {
+      for (const YAML::Node& item : value) ECHOFS_RETURN_IF_ERROR(TakeValue(key, name, item));
     } else if (!value.IsScalar()) {
       return Error(name, fmt::format("{}: expected a single value, found a {}", key.name,
                                      value.IsMap() ? "mapping" : "list"));
@@ -212,6 +242,59 @@ class Parser {
     }
     if (status.ok()) return status;
     return Error(name, fmt::format("{}: {}", key.name, std::string(status.message())));
+  }
+
+  absl::Status TakeExec(const YAML::Node& name, const YAML::Node& list) {
+    if (!list.IsSequence()) {
+      return Error(name, "exec: expected a list, such as [ { cmd: \"app --port 80\" } ]");
+    }
+    for (const YAML::Node& item : list) ECHOFS_RETURN_IF_ERROR(TakeExecCommand(item));
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeExecCommand(const YAML::Node& entry) {
+    if (!entry.IsMap()) {
+      return Error(entry, "exec: expected mappings with the keys cmd and if-candidate");
+    }
+    ExecCommand command;
+    std::set<std::string> seen;
+    for (const auto& item : entry) {
+      const std::string key = item.first.IsScalar() ? item.first.Scalar() : "";
+      if (!seen.insert(key).second)
+        return Error(item.first, fmt::format("exec: {} is set twice", key));
+      if (const absl::Status status = TakeExecKey(key, item.second, &command); !status.ok()) {
+        return Error(item.first, fmt::format("exec: {}", std::string(status.message())));
+      }
+    }
+    if (command.words.empty()) return Error(entry, "exec: an entry has no cmd, the command to run");
+    config_.exec.push_back(std::move(command));
+    return absl::OkStatus();
+  }
+
+  absl::Status TakeExecKey(const std::string& key, const YAML::Node& value, ExecCommand* command) {
+    if (key != "cmd" && key != "if-candidate") {
+      return absl::InvalidArgumentError(
+          fmt::format("unknown key {}; the keys of an entry are cmd and if-candidate", key));
+    }
+    if (value.IsNull()) return absl::OkStatus();
+    if (!value.IsScalar()) {
+      return absl::InvalidArgumentError(fmt::format("{}: expected a single value", key));
+    }
+    absl::Status status = TakeExecValue(key, value.Scalar(), command);
+    if (status.ok()) return status;
+    return absl::InvalidArgumentError(fmt::format("{}: {}", key, std::string(status.message())));
+  }
+
+  absl::Status TakeExecValue(const std::string& key, const std::string& value,
+                             ExecCommand* command) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::string text, ExpandVariables(value, environment_));
+    if (key == "cmd") {
+      command->text = text;
+      ECHOFS_ASSIGN_OR_RETURN(command->words, SplitWords(text));
+    } else {
+      ECHOFS_ASSIGN_OR_RETURN(command->if_candidate, ParseBool(text));
+    }
+    return absl::OkStatus();
   }
 
   const std::string& name_;

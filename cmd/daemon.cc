@@ -24,6 +24,7 @@
 #include "fs/file_system.h"
 #include "fs/mount.h"
 #include "replication/change_log.h"
+#include "replication/lease_factory.h"
 #include "replication/node.h"
 #include "replication/node_state.h"
 #include "replication/status_macros.h"
@@ -42,6 +43,7 @@ class Daemon {
 
  private:
   absl::Status OpenData();
+  absl::Status MakeLease();
   absl::Status StartMount();
   fs::ControlSource ControlSourceOfNode();
 
@@ -49,7 +51,9 @@ class Daemon {
   const Config& config_;
   std::optional<DataDirectory> directory_;
   std::unique_ptr<ChangeLog> log_;
+  std::unique_ptr<Lease> lease_;
   CommitFence fence_;
+  std::unique_ptr<CommitAcks> acks_;  // with min-sync-replicas
   std::unique_ptr<fs::DatabaseSet> databases_;
   std::unique_ptr<Node> node_;
   std::unique_ptr<fs::FileSystem> file_system_;
@@ -88,6 +92,12 @@ absl::Status Daemon::OpenData() {
   options.positions_file = directory_->applied();
   options.temporary_directory = directory_->temporary();
   options.read_only = !config_.IsPrimary();
+  if (config_.lease.type != LeaseType::kStatic) options.fence = &fence_;
+  if (config_.replication.min_sync_replicas > 0) {
+    acks_ = std::make_unique<CommitAcks>(config_.replication.ack_timeout);
+    options.acks = acks_.get();
+    options.acknowledge_always = config_.replication.sync_always;
+  }
   if (config_.replication.reader_timeout > absl::ZeroDuration()) {
     options.reader_timeout = config_.replication.reader_timeout;
   }
@@ -101,7 +111,7 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   fs::ControlSource source;
   source.primary_name = [node = node_.get()] {
     const echofs::NodeStatus status = node->status();
-    return status.role == NodeRole::kReplica ? status.primary_id : std::string();
+    return status.role == NodeRole::kPrimary ? std::string() : status.primary_id;
   };
   source.lag_ms = [node = node_.get()]() -> std::int64_t {
     const echofs::NodeStatus status = node->status();
@@ -111,6 +121,16 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   return source;
 }
 
+absl::Status Daemon::MakeLease() {
+  LeaseOptions options;
+  options.type = config_.lease.type;
+  options.node_id = config_.node.id;
+  options.advertise = config_.grpc.advertise;
+  options.endpoints = config_.lease.endpoints;
+  options.key = config_.lease.key;
+  ECHOFS_ASSIGN_OR_RETURN(lease_, echofs::MakeLease(options));
+  return absl::OkStatus();
+}
 
 absl::Status Daemon::StartMount() {
   file_system_ = std::make_unique<fs::FileSystem>(directory_->files(), databases_.get(),
@@ -139,6 +159,16 @@ absl::Status Daemon::Start() {
   options.listen = config_.grpc.listen;
   options.advertise = config_.grpc.advertise;
   options.lease_primary = config_.lease.primary;
+  if (config_.lease.type != LeaseType::kStatic) {
+    ECHOFS_RETURN_IF_ERROR(MakeLease());
+    options.lease = lease_.get();
+    options.fence = &fence_;
+    options.acks = acks_.get();
+  }
+  options.min_sync_replicas = config_.replication.min_sync_replicas;
+  options.candidate = config_.lease.candidate;
+  options.lease_ttl = config_.lease.ttl;
+  options.ack_timeout = config_.replication.ack_timeout;
   options.version = Version();
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
@@ -165,13 +195,14 @@ void Daemon::Wait() {
 }
 
 void Daemon::Stop() {
-  admin_.reset();
   const auto report = [](const absl::Status& status) {
     if (!status.ok()) spdlog::warn("while stopping: {}", std::string(status.message()));
   };
-  // On another thread: this one must not touch the mount, and the node's databases do.
+  // On another thread: this one must not touch the mount, and the node's databases do. The commands' server after
+  // the node, whose end is that of a handoff for which a command waits.
   std::thread([&] {
     if (node_) report(node_->Stop());
+    admin_.reset();
     if (databases_) databases_->Stop();
   }).join();
   if (mount_) {

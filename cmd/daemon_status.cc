@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <utility>
 
+#include "cmd/role_change.h"
 #include "replication/ltx.h"
 #include "replication/status_macros.h"
 
@@ -36,6 +38,17 @@ void Overlay(const DatabaseApplyStatus& status, DatabaseInfo* info) {
   info->applied_index = status.applied_index;
 }
 
+NodeInfo InfoOf(const ClusterNode& node) {
+  return {.node = node.node_id,
+          .address = node.address,
+          .candidate = node.candidate,
+          .primary = node.primary,
+          .in_sync = node.in_sync,
+          .log_index = node.position.index,
+          .log_term = node.position.term,
+          .lag_ms = node.lag_ms};
+}
+
 absl::StatusOr<std::uint32_t> CountPages(ByteSource& payload) {
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<LtxDecoder> decoder, LtxDecoder::Start(&payload));
   for (std::uint32_t pages = 0;; ++pages) {
@@ -56,16 +69,22 @@ NodeStatus DaemonStatus::Status() {
   status.primary = node.primary_id;
   status.log_index = node.log_last_index;
   status.log_term = node.log_last_term;
+  status.in_sync = node.in_sync;
   status.databases = Databases();
   for (const FollowerStatus& follower : node.replicas) {
     if (!follower.connected) continue;
+    const bool in_sync =
+        std::find(node.in_sync.begin(), node.in_sync.end(), follower.node) != node.in_sync.end();
     status.replicas.push_back(
-        {follower.node, follower.address, follower.acked_index, follower.lag_ms, false});
+        {follower.node, follower.address, follower.acked_index, follower.lag_ms, in_sync});
   }
+  for (const ClusterNode& other : node.nodes) status.nodes.push_back(InfoOf(other));
   status.cluster_id = node.cluster_id;
   status.last_error = node.last_error;
   status.log_first_index = node.log_first_index;
   status.log_size_bytes = node.log_size_bytes;
+  status.orphans = node.orphans;
+  status.rewinds = node.rewinds;
   return status;
 }
 
@@ -114,5 +133,11 @@ absl::Status DaemonStatus::ChangeSets(const std::string& database,
     if (!visit(summary)) return absl::OkStatus();
   }
 }
+
+absl::StatusOr<PrimaryInfo> DaemonStatus::Handoff(const std::string& to) {
+  return HandOff(*node_, to);
+}
+
+absl::StatusOr<PrimaryInfo> DaemonStatus::Promote(bool force) { return PromoteNode(*node_, force); }
 
 }  // namespace echofs::cmd

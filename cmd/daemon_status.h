@@ -1,4 +1,4 @@
-// What a running node tells the commands, put together from its parts.
+// What a running node tells the commands and does for them, put together from its parts.
 #pragma once
 
 #include <string>
@@ -14,7 +14,7 @@ namespace echofs::cmd {
 // Thread-safe. Owns nothing; the parts outlive it.
 class DaemonStatus final : public AdminSource {
  public:
-  DaemonStatus(const Node* node, ChangeLog* log, fs::DatabaseSet* databases)
+  DaemonStatus(Node* node, ChangeLog* log, fs::DatabaseSet* databases)
       : node_(node), log_(log), databases_(databases) {}
 
   NodeStatus Status() override;
@@ -22,9 +22,12 @@ class DaemonStatus final : public AdminSource {
   std::vector<std::string> LocalFiles() override;
   absl::Status ChangeSets(const std::string& database,
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
+  absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) override;
+  absl::StatusOr<PrimaryInfo> Promote(bool force) override;
+  OrphanStore* Orphans() override { return node_->orphans(); }
 
  private:
-  const Node* const node_;
+  Node* const node_;
   ChangeLog* const log_;
   fs::DatabaseSet* const databases_;
 };

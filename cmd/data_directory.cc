@@ -39,12 +39,17 @@ absl::Status Lock(int descriptor, const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<DataDirectory> DataDirectory::Open(const std::string& path) {
+absl::StatusOr<UniqueFd> LockDataDirectory(const std::string& path) {
   ECHOFS_RETURN_IF_ERROR(PosixStorage()->MakeDirectories(path));
   const std::string lock_path = path + "/lock";
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (lock.get() < 0) return StatusFromErrno(errno, lock_path);
   ECHOFS_RETURN_IF_ERROR(Lock(lock.get(), path));
+  return lock;
+}
+
+absl::StatusOr<DataDirectory> DataDirectory::Open(const std::string& path) {
+  ECHOFS_ASSIGN_OR_RETURN(UniqueFd lock, LockDataDirectory(path));
   DataDirectory directory(path, std::move(lock));
   std::error_code ignored;
   std::filesystem::remove_all(directory.temporary(), ignored);

@@ -16,10 +16,13 @@
 
 namespace echofs::cmd {
 
+// Makes the directory when it is missing, and locks it for the life of the result. FailedPrecondition when
+// another echofs uses it, and goes on using it for some seconds.
+absl::StatusOr<UniqueFd> LockDataDirectory(const std::string& path);
+
 class DataDirectory {
  public:
-  // Makes the directory when it is missing, and locks it for the life of the result. FailedPrecondition when
-  // another node uses it, and goes on using it for some seconds.
+  // As LockDataDirectory.
   static absl::StatusOr<DataDirectory> Open(const std::string& path);
 
   const std::string& path() const { return path_; }

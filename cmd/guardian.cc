@@ -60,7 +60,9 @@ class Guardian {
   void OnLinkMessage();
   void ReapChildren();
   void OnDaemonExit(int wait_status);
-  void StartCommand();
+  bool AtStep() const { return steps_done_ < options_.steps.size(); }
+  void StartNext();
+  void OnCommandExit();
   void DismissHelper();
   int ExitCode() const;
 
@@ -77,9 +79,10 @@ class Guardian {
   UniqueFd helper_living_;   // write end, until the daemon is forked
   pid_t daemon_ = 0;
   bool stopping_ = false;
-  std::optional<Supervisor> supervisor_;
-  std::optional<int> daemon_exit_;   // exit code
-  std::optional<int> command_exit_;  // exit code, when the command ended before the daemon
+  std::size_t steps_done_ = 0;
+  std::optional<Supervisor> supervisor_;  // of the step, then of the command
+  std::optional<int> daemon_exit_;        // exit code
+  std::optional<int> command_exit_;       // exit code, when the command ended before the daemon
 };
 
 absl::Status Guardian::BlockSignals() {
@@ -230,16 +233,19 @@ void Guardian::OnLinkMessage() {
   if (message.empty()) {
     link_.Reset();  // the daemon is dying; SIGCHLD follows
   } else if (message[0] == kLinkReady) {
-    StartCommand();
+    if (!supervisor_) StartNext();
   } else if (message[0] == kLinkUnmount) {
     const absl::Status status = Unmount(mount_.ref);
     SendLinkMessage(link_.get(), kLinkUnmounted + Text(status)).IgnoreError();
   }
 }
 
-void Guardian::StartCommand() {
-  if (options_.command.empty() || supervisor_ || stopping_ || daemon_exit_) return;
-  supervisor_.emplace(options_.command, original_mask_, options_.command_grace);
+void Guardian::StartNext() {
+  if (stopping_ || daemon_exit_) return;
+  const std::vector<std::string>& next = AtStep() ? options_.steps[steps_done_] : options_.command;
+  supervisor_.reset();
+  if (next.empty()) return;
+  supervisor_.emplace(next, original_mask_, options_.command_grace);
   if (const absl::Status status = supervisor_->Start(); !status.ok()) {
     spdlog::error("{}", Text(status));
     command_exit_ = supervisor_->exit_code();
@@ -254,10 +260,26 @@ void Guardian::ReapChildren() {
     if (pid == daemon_) {
       OnDaemonExit(status);
     } else if (supervisor_ && supervisor_->OnChildExit(pid, status) && !daemon_exit_) {
-      command_exit_ = supervisor_->exit_code();
-      ::kill(daemon_, SIGTERM);
+      OnCommandExit();
     }
   }
+}
+
+void Guardian::OnCommandExit() {
+  const int code = supervisor_->exit_code();
+  if (AtStep() && !stopping_) {
+    if (code == 0) {
+      ++steps_done_;
+      StartNext();
+      return;
+    }
+    spdlog::error(
+        "the command {} of exec ended with exit code {}, so what stands behind it is not "
+        "started, and this node ends",
+        options_.steps[steps_done_][0], code);
+  }
+  command_exit_ = code;
+  ::kill(daemon_, SIGTERM);
 }
 
 void Guardian::OnDaemonExit(int wait_status) {

@@ -4,7 +4,7 @@
 //     command
 //       |- daemon         serves the mount; its main thread never touches it
 //       |    `- helper    own session; sees the daemon's and the guardian's death
-//       `- command        what stands after "--"
+//       `- command        what stands after "--", else what `exec` lists, one at a time
 //
 // However the daemon ends, and when the guardian ends by force, the mount is gone within a moment
 // and no process hangs in it: whoever survives aborts the connection and detaches the mount.
@@ -22,15 +22,18 @@ namespace echofs::cmd {
 
 struct GuardianOptions {
   Config config;
+  // Commands that are run one after the other when the mount is ready, each to its end, before
+  // `command`. One that fails ends the node.
+  std::vector<std::vector<std::string>> steps;
   std::vector<std::string> command;  // empty: none
   std::chrono::milliseconds command_grace = kCommandGrace;
 };
 
 // Mounts, runs `run_daemon` in a child process, and returns the exit code of `echofs mount` when
-// all is over: the command's when there was one, else the daemon's; 128 + signal for what was
-// killed. To be called while the process has one thread. Says in the log what went wrong.
+// all is over: that of the command, or of the step that failed, when there was one, else the
+// daemon's; 128 + signal for what was killed. To be called while the process has one thread. Says in the log what went wrong.
 //
-// SIGTERM and SIGINT stop the command first (kCommandGrace), then the daemon. SIGHUP goes to the
+// SIGTERM and SIGINT stop the command or step first (kCommandGrace), then the daemon. SIGHUP goes to the
 // command when there is one, else to the daemon; SIGUSR1 and SIGUSR2 to the command.
 int RunGuardian(const GuardianOptions& options, const DaemonFunction& run_daemon);
 

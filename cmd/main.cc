@@ -11,10 +11,10 @@ namespace {
 
 constexpr const char* kFooter =
     "Exit codes: 0 well done, 1 failed, 2 wrong command line or configuration;\n"
-    "'mount -- CMD' ends with the exit code of CMD.";
+    "'mount -- CMD' and 'run -- CMD' end with the exit code of CMD.";
 
 int Main(int argc, char** argv) {
-  // What follows "--" belongs to the supervised command, options included.
+  // What follows "--" belongs to the command that is to be run, options included.
   int own_argc = argc;
   std::vector<std::string> command;
   for (int i = 1; i < argc; ++i) {
@@ -32,13 +32,18 @@ int Main(int argc, char** argv) {
   AddStatusCommand(&app, &exit_code);
   AddDatabasesCommand(&app, &exit_code);
   AddLogCommand(&app, &exit_code);
+  AddHandoffCommand(&app, &exit_code);
+  AddPromoteCommand(&app, &exit_code);
+  AddRunCommand(&app, &command, &exit_code);
+  AddOrphansCommand(&app, &exit_code);
   AddConfigCommand(&app, &exit_code);
+  AddLeaseServerCommand(&app, &exit_code);
   AddVersionCommand(&app, &exit_code);
   // Before any command runs: callbacks of subcommands come after this one.
   app.parse_complete_callback([&] {
     if (own_argc == argc) return;
-    if (!app.got_subcommand("mount")) {
-      throw CLI::ValidationError("'-- CMD' belongs to the mount command only");
+    if (!app.got_subcommand("mount") && !app.got_subcommand("run")) {
+      throw CLI::ValidationError("'-- CMD' belongs to the commands mount and run only");
     }
     if (command.empty()) throw CLI::ValidationError("there is no command after '--'");
   });

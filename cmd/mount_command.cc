@@ -1,3 +1,5 @@
+#include <spdlog/spdlog.h>
+
 #include <CLI/CLI.hpp>
 #include <memory>
 
@@ -9,11 +11,30 @@
 namespace echofs::cmd {
 namespace {
 
+// The last of the list is the command that is supervised; when it is skipped, there is none.
+void TakeExec(GuardianOptions* options) {
+  const std::vector<ExecCommand>& exec = options->config.exec;
+  for (std::size_t i = 0; i < exec.size(); ++i) {
+    if (exec[i].if_candidate && !options->config.lease.candidate) {
+      spdlog::info("exec: this node is no candidate (lease.candidate), so it does not run: {}",
+                   exec[i].text);
+    } else if (i + 1 < exec.size()) {
+      options->steps.push_back(exec[i].words);
+    } else {
+      options->command = exec[i].words;
+    }
+  }
+}
+
 int Mount(const ConfigFlags& flags, const std::vector<std::string>& command) {
   absl::StatusOr<Config> config = LoadConfig(flags, ProcessEnvironment);
   if (!config.ok()) return FailUsage(config.status());
   SetUpLogging(config->log);
-  return RunGuardian({.config = *std::move(config), .command = command}, RunDaemon);
+  GuardianOptions options;
+  options.config = *std::move(config);
+  options.command = command;
+  if (command.empty()) TakeExec(&options);
+  return RunGuardian(options, RunDaemon);
 }
 
 }  // namespace
@@ -26,7 +47,9 @@ void AddMountCommand(CLI::App* app, const std::vector<std::string>* command, int
       "Stays in the foreground, logs to stderr, ends on SIGTERM or SIGINT.\n"
       "With '-- CMD ARGS' after the options, CMD is started when the mount is ready, signals are "
       "passed on\n"
-      "to it, and when it ends echofs ends with its exit code.");
+      "to it, and when it ends echofs ends with its exit code. CMD replaces what the configuration "
+      "lists\n"
+      "under exec.");
   mount->callback([flags, command, exit_code] { *exit_code = Mount(*flags, *command); });
 }
 

@@ -1,4 +1,4 @@
-// What `echofs status`, `databases` and `log` print. Pure functions of what the node answered.
+// What `echofs status`, `databases`, `log`, `handoff`, `promote` and `orphans list` print. Pure functions of what the node answered.
 //
 // JSON is for scripts and changes only by addition of keys; TXIDs and digests are 16 hex digits.
 // Texts are for people. All end with a newline.
@@ -15,12 +15,22 @@ namespace echofs::cmd {
 std::string StatusJson(const NodeStatus& status);
 std::string StatusText(const NodeStatus& status);
 
+// One line that says who is the primary after a handoff or a promotion.
+std::string PrimaryText(const PrimaryInfo& primary);
+// Lines that say what is lost, or may be, when the node with this status becomes the primary by
+// force; empty when it is the primary.
+std::string ForceWarning(const NodeStatus& status);
+
 // A list of the objects that stand under "databases" in the status.
 std::string DatabasesJson(const std::vector<DatabaseInfo>& databases);
 std::string DatabasesText(const std::vector<DatabaseInfo>& databases);
 
 // A list of names.
 std::string LocalFilesJson(const std::vector<std::string>& files);
+
+// The orphans of a node, one object or row for each time that its log was cut.
+std::string OrphansJson(const std::vector<OrphanInfo>& list);
+std::string OrphansText(const std::vector<OrphanInfo>& list);
 
 // One line for each change set, so that a long log can be printed as it comes: an object, or a row
 // below ChangeSetHeading.

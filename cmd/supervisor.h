@@ -1,4 +1,4 @@
-// Runs the command given after "--" of `echofs mount`.
+// Runs a command: the one given after "--" of `echofs mount` or `echofs run`, or one of `exec`.
 #pragma once
 
 #include <sys/types.h>
@@ -19,8 +19,8 @@ inline constexpr std::chrono::seconds kCommandGrace{10};
 // Exit code that a shell would report for a status of waitpid: 128 + signal for a killed process.
 int ShellExitCode(int wait_status);
 
-// One child process. Lives in the guardian, a single-threaded process: the command gets SIGTERM
-// when the guardian dies. One thread; the owner reaps children and reports the status here.
+// One child process. Lives in a single-threaded process, such as the guardian: the command gets
+// SIGTERM when that dies. One thread; the owner reaps children and reports the status here.
 class Supervisor {
  public:
   using Clock = std::chrono::steady_clock;
@@ -34,6 +34,8 @@ class Supervisor {
   absl::Status Start();
 
   bool running() const { return pid_ > 0; }
+  // While it runs, else 0.
+  pid_t pid() const { return pid_; }
   // After the command has ended or could not be started.
   int exit_code() const { return exit_code_; }
 

@@ -151,8 +151,15 @@ absl::Status AppliedPositions::Set(const std::string& database, const AppliedPos
   return WriteSlot(slot.number, &key, slot.position);
 }
 
-absl::Status AppliedPositions::SetSynced(const std::string& database, LogIndex index) {
+std::uint64_t AppliedPositions::Removals() {
   absl::MutexLock lock(&mutex_);
+  return removals_;
+}
+
+absl::Status AppliedPositions::SetSynced(const std::string& database, LogIndex index,
+                                         std::uint64_t removals) {
+  absl::MutexLock lock(&mutex_);
+  if (removals != removals_) return absl::OkStatus();
   const Key key = KeyOf(database);
   const auto it = slots_.find(key);
   if (it == slots_.end()) return absl::OkStatus();
@@ -166,6 +173,7 @@ absl::Status AppliedPositions::Remove(const std::string& database) {
   if (it == slots_.end()) return absl::OkStatus();
   const std::uint32_t number = it->second.number;
   slots_.erase(it);
+  ++removals_;
   free_.push_back(number);
   return WriteSlot(number, nullptr, {});
 }

@@ -11,6 +11,9 @@
 // one, or a part of the next one: recovery applies the next one again. The synced entry is what the files are
 // sure to hold after a crash of the machine. The WAL is set when a replica becomes the primary, and counts as
 // long as the log has no later entry of the database: entries that another node made know that one's WAL.
+//
+// Indexes are believed to be those of the log that this node has. Whoever takes entries out of the log removes the
+// slots of the databases that hold them, durably, before (replication/log_rewind.h).
 #pragma once
 
 #include <array>
@@ -51,8 +54,12 @@ class AppliedPositions {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Set(const std::string& database, const AppliedPosition& position)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // The database's files have been synced when they held the entry `index`.
-  absl::Status SetSynced(const std::string& database, LogIndex index) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The database's files have been synced when they held the entry `index`. `removals` is what Removals said before
+  // that index was looked up: does nothing when a slot was removed since, for then it may be of another history.
+  absl::Status SetSynced(const std::string& database, LogIndex index, std::uint64_t removals)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many slots were removed since Open.
+  std::uint64_t Removals() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Remove(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes the slots durable.
   absl::Status Sync() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -74,6 +81,7 @@ class AppliedPositions {
   absl::flat_hash_map<Key, Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::uint32_t> free_ ABSL_GUARDED_BY(mutex_);
   std::uint32_t slot_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t removals_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace echofs::fs

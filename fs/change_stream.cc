@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "replication/digest.h"
@@ -127,6 +128,70 @@ class CopyStream final : public ChangeStream {
   std::vector<std::uint8_t> old_;
 };
 
+class PagesStream final : public ChangeStream {
+ public:
+  PagesStream(const File* file, const PageSet* pages, std::uint32_t page_size,
+              std::uint32_t page_count, BaseState base)
+      : file_(file),
+        page_count_(page_count),
+        lock_page_(LockPage(page_size)),
+        base_(std::move(base)),
+        range_(pages->ranges().begin()),
+        end_(pages->ranges().end()),
+        digest_(base_.digest),
+        page_(page_size),
+        old_(page_size) {}
+
+  // Takes the pages that a shrinking database loses out of the digest.
+  absl::Status SubtractRemoved() {
+    for (std::uint64_t n = std::uint64_t{page_count_} + 1; n <= base_.page_count; ++n) {
+      if (n == lock_page_) continue;
+      ECHOFS_RETURN_IF_ERROR(base_.read(static_cast<PageNumber>(n), old_));
+      digest_ -= PageHash(static_cast<PageNumber>(n), old_);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::optional<Page>> Next() override {
+    for (; range_ != end_; ++range_) {
+      next_ = std::max<std::uint64_t>(next_, range_->first);
+      while (next_ <= std::min(range_->second, page_count_)) {
+        const auto number = static_cast<PageNumber>(next_++);
+        if (number == lock_page_) continue;
+        ECHOFS_ASSIGN_OR_RETURN(const bool differs, Compare(number));
+        if (differs) return std::optional<Page>(Page{number, page_});
+      }
+    }
+    return std::optional<Page>();
+  }
+
+  std::uint64_t digest() const override { return digest_; }
+
+ private:
+  // Reads the page and puts it into the digest.
+  absl::StatusOr<bool> Compare(PageNumber number) {
+    ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*file_, std::uint64_t{number - 1} * page_.size(), page_));
+    if (number <= base_.page_count) {
+      ECHOFS_RETURN_IF_ERROR(base_.read(number, old_));
+      if (old_ == page_) return false;
+      digest_ -= PageHash(number, old_);
+    }
+    digest_ += PageHash(number, page_);
+    return true;
+  }
+
+  const File* const file_;
+  const PageNumber page_count_;
+  const PageNumber lock_page_;
+  const BaseState base_;
+  std::map<PageNumber, PageNumber>::const_iterator range_;
+  const std::map<PageNumber, PageNumber>::const_iterator end_;
+  std::uint64_t next_ = 1;
+  std::uint64_t digest_;
+  std::vector<std::uint8_t> page_;
+  std::vector<std::uint8_t> old_;
+};
+
 void ForgetOtherPageSize(BaseState* base, std::uint32_t page_size) {
   if (base->page_size == page_size) return;
   base->page_count = 0;
@@ -162,6 +227,22 @@ absl::StatusOr<std::unique_ptr<ChangeStream>> OpenCopy(const File* file, std::ui
   }
   ForgetOtherPageSize(&base, page_size);
   return std::make_unique<CopyStream>(file, page_size, page_count, std::move(base));
+}
+
+absl::StatusOr<std::unique_ptr<ChangeStream>> OpenPages(const File* file, const PageSet* pages,
+                                                        std::uint32_t page_size,
+                                                        std::uint32_t page_count, BaseState base) {
+  if (page_count == 0 || base.page_count == 0 || base.page_size != page_size) {
+    return absl::InvalidArgumentError("single pages do not fit the database");
+  }
+  PageSet all = *pages;
+  all.Add(1, base.page_count);
+  if (all.ranges().begin()->second < page_count) {
+    return absl::InvalidArgumentError("pages by which the database grows are missing");
+  }
+  auto stream = std::make_unique<PagesStream>(file, pages, page_size, page_count, std::move(base));
+  ECHOFS_RETURN_IF_ERROR(stream->SubtractRemoved());
+  return stream;
 }
 
 }  // namespace echofs::fs

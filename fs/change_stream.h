@@ -15,6 +15,7 @@
 #include "replication/ids.h"
 #include "replication/log_entry.h"
 #include "replication/ltx.h"
+#include "replication/page_set.h"
 #include "replication/storage.h"
 
 namespace echofs::fs {
@@ -55,5 +56,12 @@ absl::StatusOr<std::unique_ptr<ChangeStream>> OpenChangeSet(const LogEntry& entr
 // page_count pages. `file` is not owned.
 absl::StatusOr<std::unique_ptr<ChangeStream>> OpenCopy(const File* file, std::uint32_t page_size,
                                                        std::uint32_t page_count, BaseState base);
+
+// Those of `pages` that differ from the base; all others are the same before and after. `file` holds each at its
+// place. InvalidArgument when a page that is new is not among them, or the base has another page size. Owns
+// neither; both must outlive the stream.
+absl::StatusOr<std::unique_ptr<ChangeStream>> OpenPages(const File* file, const PageSet* pages,
+                                                        std::uint32_t page_size,
+                                                        std::uint32_t page_count, BaseState base);
 
 }  // namespace echofs::fs

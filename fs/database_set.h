@@ -102,8 +102,12 @@ class DatabaseSet final : public ApplyTarget {
   absl::StatusOr<DatabasePosition> AppliedPosition(const std::string& database) override;
   std::vector<std::string> LocalDatabases() override;
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override;
+  absl::StatusOr<ApplyOutcome> Join(const std::string& database) override;
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file) override;
+  absl::StatusOr<ApplyOutcome> InstallPages(const DatabasePosition& position,
+                                            const std::string& file, const PageSet& pages) override;
+  absl::Status ForgetPositions(const std::vector<std::string>& databases) override;
   absl::Status EndTurn(const std::string& database) override;
   absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
                                     std::uint32_t count) override;

@@ -38,7 +38,7 @@ absl::Status DatabaseSet::AttachReplica(Database& database, const DatabasePositi
       ReplicaDatabase::Create(std::move(files), cache_, position, replica_options_));
   // From now on it serves the -shm, which it is about to change under those who have it mapped.
   database.SetReplica(replica);
-  const absl::Status joined = replica->Join(blocked_by_pid);
+  absl::Status joined = replica->Join(blocked_by_pid);
   if (joined.ok()) {
     database.SetCapture(nullptr);
   } else {
@@ -52,8 +52,11 @@ absl::StatusOr<std::shared_ptr<ReplicaDatabase>> DatabaseSet::FindOrOpenReplica(
   if (auto replica = FindReplica(name)) return replica;
   DatabasePosition position;
   position.name = name;
-  if (const auto applied = positions_->Get(name)) {
+  const auto database = Find(name);
+  if (const auto capture = database ? database->capture() : nullptr) {
     // An application was in the way when this node became a replica.
+    position = capture->position();
+  } else if (const auto applied = positions_->Get(name)) {
     const auto reached = PositionAt(name, applied->index);
     if (reached.ok()) position = *reached;
   }
@@ -149,6 +152,11 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::Apply(const LogEntry& entry, ByteSourc
   return outcome;
 }
 
+absl::StatusOr<ApplyOutcome> DatabaseSet::Join(const std::string& database) {
+  return RunStep(database,
+                 [](ReplicaDatabase&) -> absl::StatusOr<ApplyOutcome> { return ApplyOutcome{}; });
+}
+
 absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& position,
                                                       const std::string& file) {
   ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome,
@@ -159,6 +167,27 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& po
     ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
   }
   return outcome;
+}
+
+absl::StatusOr<ApplyOutcome> DatabaseSet::InstallPages(const DatabasePosition& position,
+                                                       const std::string& file,
+                                                       const PageSet& pages) {
+  ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome,
+                          RunStep(position.name, [&](ReplicaDatabase& replica) {
+                            return replica.InstallPages(position, file, pages);
+                          }));
+  if (outcome.kind == ApplyOutcome::Kind::kApplied) {
+    ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+  }
+  return outcome;
+}
+
+// A slot is an index of the log, and recovery believes what the log says about that entry; see log_rewind.h. The
+// synced index goes with it.
+absl::Status DatabaseSet::ForgetPositions(const std::vector<std::string>& databases) {
+  if (databases.empty()) return absl::OkStatus();
+  for (const std::string& name : databases) ECHOFS_RETURN_IF_ERROR(positions_->Remove(name));
+  return positions_->Sync();
 }
 
 absl::Status DatabaseSet::EndTurn(const std::string& database) {
@@ -181,11 +210,12 @@ absl::Status DatabaseSet::SyncAll() {
   for (const auto& database : All()) {
     const auto replica = database->replica();
     if (!replica) continue;
+    const std::uint64_t removals = positions_->Removals();
     const DatabasePosition position = replica->position();
     const auto applied = positions_->Get(position.name);
     if (!applied || applied->synced_index >= position.index) continue;
     ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
-    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index));
+    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index, removals));
   }
   return positions_->Sync();
 }

@@ -5,7 +5,7 @@
 // moment on nothing is captured, whatever an application still holds, and what was captured is in the log. Then
 // BecomeReplica hands the same locks on to the ReplicaDatabase, so that at no time an application can become a
 // writer. A writer that would not finish is still inside then; its commit is refused, and its database is joined
-// when it has left, by the next entry that wants to be applied.
+// when it has left: the apply queue tries again by a timer (Join).
 //
 // To the primary's role: BecomePrimary gives each database a fenced capture that knows how much of the present
 // WAL is in the log, and makes that durable, while the replica's locks are still held. When the caller has made
@@ -141,7 +141,7 @@ absl::Status DatabaseSet::BecomeReplica(Database& database) {
     locks = std::move(held->second);
   }
   int blocked_by_pid = 0;
-  const absl::Status joined = AttachReplica(database, position, std::move(locks), &blocked_by_pid);
+  absl::Status joined = AttachReplica(database, position, std::move(locks), &blocked_by_pid);
   if (absl::IsUnavailable(joined)) {
     // The capture stays, fenced, and refuses what its writer wants to commit.
     spdlog::warn("{}: process {} is in the way of this node's becoming a replica", database.name(),

@@ -204,7 +204,7 @@ absl::Status ReplicaDatabase::Close() {
 
 absl::Status ReplicaDatabase::Retire() {
   ECHOFS_CHECK(wal_ != nullptr);
-  const absl::Status retired = wal_->Retire();
+  absl::Status retired = wal_->Retire();
   closed_ = true;
   Detach();  // the locks too: who recovers must find the WAL, not a lock
   return retired;

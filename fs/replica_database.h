@@ -22,6 +22,11 @@
 // for their life, so they could keep it waiting for ever: after reader_timeout the owner puts the
 // new state under new files and retires this object (DatabaseSet::ReplaceUnderReaders).
 //
+// A copy, and single pages that take the database back from orphans to the cluster's history (R5), lead to a state
+// that does not follow the present one. Its file change counter may be one that a connection's cache already has
+// from a state that went. Unless it is higher than the present one, such a change therefore switches to a WAL too,
+// and leaving that takes a change set with a counter that no state before had (counter_floor_).
+//
 // A6: the digest afterwards is compared before anything becomes visible: in WAL mode before the
 // header is published, in rollback mode before the first page is written, as far as the change set
 // fits into kVerifyBufferSize; larger ones are checked at the end. A mismatch stops the database:
@@ -71,7 +76,7 @@ struct ReplicaDatabaseStatus {
   std::uint64_t pauses = 0;
 };
 
-// Apply, InstallCopy, EndTurn and Close come from one thread at a time, which must not serve FUSE
+// Apply, InstallCopy, InstallPages, EndTurn and Close come from one thread at a time, which must not serve FUSE
 // requests. The other functions are thread-safe. ReadShm and WriteShm take a lock that is only held
 // for copying, so any FUSE thread may call them at any time.
 class ReplicaDatabase {
@@ -101,6 +106,10 @@ class ReplicaDatabase {
   // kApplied.
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file);
+
+  // See ApplyTarget. FailedPrecondition when there are no files.
+  absl::StatusOr<ApplyOutcome> InstallPages(const DatabasePosition& position,
+                                            const std::string& file, const PageSet& pages);
 
   // No change set follows at once: lets readers in. See ApplyTarget.
   absl::Status EndTurn();
@@ -138,10 +147,17 @@ class ReplicaDatabase {
   absl::StatusOr<std::uint64_t> ShmSize() const;
 
  private:
+  // What a change is to lead to.
+  struct Target {
+    DatabasePosition position;
+    bool follows = true;  // the present state is one before it; else the two may have parted
+  };
   // What the change does to page 1, as far as it decides about the mode.
   struct PageOne {
     bool wal_mode = false;
     bool counter_moved = false;
+    std::uint32_t counter = 0;      // afterwards
+    std::uint32_t old_counter = 0;  // before
   };
   ReplicaDatabase(std::unique_ptr<ReplicaFiles> files, PageCache* cache,
                   const DatabasePosition& position, const ReplicaDatabaseOptions& options);
@@ -164,20 +180,22 @@ class ReplicaDatabase {
   // Whether there is a main file.
   bool Exists() const;
   BaseState Base();
-  absl::Status Write(ChangeStream& stream, const DatabasePosition& target);
-  absl::Status WriteCopy(const std::string& file, const DatabasePosition& target);
-  absl::Status WriteNew(ChangeStream& stream, const DatabasePosition& target);
-  absl::Status AdoptFile(const std::string& path, const DatabasePosition& target);
+  absl::Status Write(ChangeStream& stream, const Target& target);
+  absl::Status WriteCopy(const std::string& file, const Target& target);
+  absl::Status WritePatch(const std::string& file, const PageSet& pages, const Target& target);
+  absl::Status WriteNew(ChangeStream& stream, const Target& target);
+  absl::Status AdoptFile(const std::string& path, const Target& target);
   absl::Status WriteWal(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                        const DatabasePosition& target);
+                        const Target& target);
   absl::Status AppendFrames(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                            const DatabasePosition& target);
+                            const Target& target);
   absl::Status WriteInPlace(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                            const PageOne& page_one, const DatabasePosition& target);
+                            const PageOne& page_one, const Target& target);
   absl::Status WritePages(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                          const DatabasePosition& target, bool* touched);
-  absl::Status CheckDigest(const ChangeStream& stream, const DatabasePosition& target);
-  absl::StatusOr<PageOne> InspectPageOne(const std::optional<ChangeStream::Page>& page);
+                          const Target& target, bool* touched);
+  absl::Status CheckDigest(const ChangeStream& stream, const Target& target);
+  absl::StatusOr<PageOne> InspectPageOne(const std::optional<ChangeStream::Page>& page,
+                                         const Target& target);
   void SetAttributes(const FileAttributes& attributes);
   absl::Status Stop(absl::Status why);
   void SetPosition(const DatabasePosition& position);
@@ -202,6 +220,8 @@ class ReplicaDatabase {
   absl::Time pause_until_ = absl::InfinitePast();
   absl::Time alone_wanted_since_ = absl::InfiniteFuture();  // see ReadersAreOverdue
   bool closed_ = false;
+  std::uint32_t counter_floor_ =
+      0;                  // caches of connections may have states up to this change counter
   bool damaged_ = false;  // main_ is neither old nor new; EXCLUSIVE stays ours
 
   // Held for copying only.

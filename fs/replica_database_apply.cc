@@ -64,9 +64,10 @@ absl::StatusOr<ApplyOutcome> ReplicaDatabase::Apply(const LogEntry& entry, ByteS
                           MakeReady(entry.page_size, JournalApply::Turn::kApply));
   if (!attempt.held) return NotReady(attempt);
 
-  const DatabasePosition target{entry.database,  entry.txid,       entry.digest_after,
-                                entry.page_size, entry.page_count, entry.attributes,
-                                entry.wal,       entry.index,      false};
+  Target target;
+  target.position = {entry.database,  entry.txid,       entry.digest_after,
+                     entry.page_size, entry.page_count, entry.attributes,
+                     entry.wal,       entry.index,      false};
   absl::StatusOr<std::unique_ptr<ChangeStream>> stream = OpenChangeSet(entry, &payload, Base());
   const absl::Status written = stream.ok() ? Write(**stream, target) : stream.status();
   if (written.ok()) return ApplyOutcome{};
@@ -195,12 +196,14 @@ bool ReplicaDatabase::ReadersAreOverdue() const {
 }
 
 absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
-    const std::optional<ChangeStream::Page>& page) {
-  PageOne result{status().wal_mode, false};
+    const std::optional<ChangeStream::Page>& page, const Target& target) {
+  PageOne result;
+  result.wal_mode = status().wal_mode;
   if (!page || page->number != 1) return result;
   const std::optional<sqlite::DatabaseHeader> header = sqlite::ParseDatabaseHeader(page->content);
   if (!header) return absl::DataLossError("page 1 of a change set is not that of a database");
   result.wal_mode = header->wal_mode;
+  result.counter = header->change_counter;
   const BaseState base = Base();
   if (base.page_size != page->content.size()) {
     result.counter_moved = true;
@@ -211,13 +214,21 @@ absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
   result.counter_moved =
       std::memcmp(old.data() + kFileVersionOffset, page->content.data() + kFileVersionOffset,
                   kFileVersionSize) != 0;
+  if (const auto old_header = sqlite::ParseDatabaseHeader(old)) {
+    result.old_counter = old_header->change_counter;
+  }
+  if (!target.follows) {
+    // The higher of the two histories' counters: all caches are at or below it.
+    counter_floor_ = std::max(counter_floor_, result.old_counter);
+  }
+  result.counter_moved &= result.counter > counter_floor_ || counter_floor_ == 0;
   return result;
 }
 
-absl::Status ReplicaDatabase::Write(ChangeStream& stream, const DatabasePosition& target) {
+absl::Status ReplicaDatabase::Write(ChangeStream& stream, const Target& target) {
   if (!Exists()) return WriteNew(stream, target);
   ECHOFS_ASSIGN_OR_RETURN(const std::optional<ChangeStream::Page> first, stream.Next());
-  ECHOFS_ASSIGN_OR_RETURN(PageOne page_one, InspectPageOne(first));
+  ECHOFS_ASSIGN_OR_RETURN(PageOne page_one, InspectPageOne(first, target));
   if (wal_ != nullptr && !page_one.wal_mode && page_one.counter_moved) {
     ECHOFS_RETURN_IF_ERROR(LeaveWal().status());  // with readers there, the WAL stays for now
   }
@@ -231,12 +242,12 @@ absl::Status ReplicaDatabase::Write(ChangeStream& stream, const DatabasePosition
     status_.wal_mode = page_one.wal_mode;
   }
   UpdateStatus();
-  SetAttributes(target.attributes);
+  SetAttributes(target.position.attributes);
   return absl::OkStatus();
 }
 
 absl::Status ReplicaDatabase::WriteWal(ChangeStream& stream, std::optional<ChangeStream::Page> page,
-                                       const DatabasePosition& target) {
+                                       const Target& target) {
   wal_->Begin();
   const absl::Status appended = AppendFrames(stream, page, target);
   if (!appended.ok()) {
@@ -247,7 +258,7 @@ absl::Status ReplicaDatabase::WriteWal(ChangeStream& stream, std::optional<Chang
   const absl::Status checkpointed = wal_->MaybeCheckpoint();
   if (!checkpointed.ok()) {
     // The change set is in; the WAL goes on growing until a later try succeeds.
-    spdlog::warn("checkpoint of {} failed, will be tried again: {}", target.name,
+    spdlog::warn("checkpoint of {} failed, will be tried again: {}", target.position.name,
                  checkpointed.ToString());
   }
   return absl::OkStatus();
@@ -255,23 +266,22 @@ absl::Status ReplicaDatabase::WriteWal(ChangeStream& stream, std::optional<Chang
 
 absl::Status ReplicaDatabase::AppendFrames(ChangeStream& stream,
                                            std::optional<ChangeStream::Page> page,
-                                           const DatabasePosition& target) {
+                                           const Target& target) {
   while (page) {
     ECHOFS_RETURN_IF_ERROR(wal_->AddPage(page->number, page->content));
     ECHOFS_ASSIGN_OR_RETURN(page, stream.Next());
   }
   ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
   absl::MutexLock content(&content_mutex_);
-  ECHOFS_RETURN_IF_ERROR(wal_->Commit(target.page_count));
-  SetPosition(target);
+  ECHOFS_RETURN_IF_ERROR(wal_->Commit(target.position.page_count));
+  SetPosition(target.position);
   return absl::OkStatus();
 }
 
 // The caller holds EXCLUSIVE.
 absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
                                            std::optional<ChangeStream::Page> page,
-                                           const PageOne& page_one,
-                                           const DatabasePosition& target) {
+                                           const PageOne& page_one, const Target& target) {
   const bool changes = page.has_value();
   bool touched = false;
   {
@@ -281,7 +291,7 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
       damaged_ |= touched;
       return touched ? Stop(written) : written;
     }
-    SetPosition(target);
+    SetPosition(target.position);
     absl::MutexLock lock(&mutex_);
     status_.wal_mode = page_one.wal_mode;
   }
@@ -297,8 +307,8 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
 // *touched says whether the file was written to.
 absl::Status ReplicaDatabase::WritePages(ChangeStream& stream,
                                          std::optional<ChangeStream::Page> page,
-                                         const DatabasePosition& target, bool* touched) {
-  const std::uint32_t page_size = target.page_size;
+                                         const Target& target, bool* touched) {
+  const std::uint32_t page_size = target.position.page_size;
   std::vector<PageNumber> numbers;
   std::vector<std::uint8_t> buffered;
   while (page && buffered.size() < kVerifyBufferSize) {
@@ -318,15 +328,14 @@ absl::Status ReplicaDatabase::WritePages(ChangeStream& stream,
     ECHOFS_ASSIGN_OR_RETURN(page, stream.Next());
     if (!page) ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
   }
-  return journal_->Finish(target.page_count);
+  return journal_->Finish(target.position.page_count);
 }
 
-absl::Status ReplicaDatabase::CheckDigest(const ChangeStream& stream,
-                                          const DatabasePosition& target) {
-  if (stream.digest() == target.digest) return absl::OkStatus();
-  return absl::DataLossError(
-      fmt::format("digest of {} after TXID {} would be {:016x}, but is {:016x} on the primary",
-                  target.name, target.txid.value, stream.digest(), target.digest));
+absl::Status ReplicaDatabase::CheckDigest(const ChangeStream& stream, const Target& target) {
+  if (stream.digest() == target.position.digest) return absl::OkStatus();
+  return absl::DataLossError(fmt::format(
+      "digest of {} after TXID {} would be {:016x}, but is {:016x} on the primary",
+      target.position.name, target.position.txid.value, stream.digest(), target.position.digest));
 }
 
 // A failure is no reason to refuse the change set, which is in the files by now.

@@ -34,7 +34,7 @@ ApplyQueue::~ApplyQueue() { Stop(); }
 absl::Status ApplyQueue::Start() {
   {
     absl::MutexLock lock(&mutex_);
-    ECHOFS_RETURN_IF_ERROR(Load());
+    ECHOFS_RETURN_IF_ERROR(Load({}));
   }
   for (int i = 0; i < kApplyWorkers; ++i) workers_.emplace_back([this] { Worker(); });
   return absl::OkStatus();
@@ -84,7 +84,7 @@ void ApplyQueue::Enqueue(const LogEntry& entry, std::optional<std::vector<std::u
   Schedule(database);
 }
 
-absl::Status ApplyQueue::Rebase(const std::function<absl::Status()>& reset) {
+absl::Status ApplyQueue::Rebase(const std::function<absl::StatusOr<LogCut>()>& cut) {
   {
     absl::MutexLock lock(&mutex_);
     paused_ = true;
@@ -94,9 +94,11 @@ absl::Status ApplyQueue::Rebase(const std::function<absl::Status()>& reset) {
     }
     while (running_ > 0 || copies_running_ > 0) idle_.Wait(&mutex_);
   }
-  absl::Status status = reset();
+  absl::StatusOr<LogCut> done = cut();
+  absl::Status status = done.status();
   absl::MutexLock lock(&mutex_);
-  if (absl::Status loaded = Load(); status.ok()) status = loaded;
+  if (!done.ok()) done = LogCut{false, log_->last_index(), {}};
+  if (absl::Status loaded = Load(MergePlans(*std::move(done))); status.ok()) status = loaded;
   paused_ = false;
   interrupt_ = stopping_;
   work_.SignalAll();
@@ -117,7 +119,7 @@ std::shared_ptr<CopyTask> ApplyQueue::NextCopy() {
       continue;
     }
     copies_due_.erase(copies_due_.begin());
-    database->task = std::make_shared<CopyTask>(database->name);
+    database->task = std::make_shared<CopyTask>(database->name, database->rewind);
     ++copies_running_;
     return database->task;
   }
@@ -136,6 +138,9 @@ void ApplyQueue::FinishCopy(const std::shared_ptr<CopyTask>& task,
     database.wants_copy = false;
     database.copy = *std::move(result);
   } else {
+    const bool again = task->cancelled() || absl::IsUnavailable(result.status()) ||
+                       absl::IsCancelled(result.status());
+    if (!again) database.rewind.reset();
     if (!task->cancelled()) {
       spdlog::warn("copying {} failed, trying again: {}", database.name,
                    std::string(result.status().message()));
@@ -194,6 +199,11 @@ std::vector<DatabaseApplyStatus> ApplyQueue::Databases() const {
     status.applied_index = database->local.index;
   }
   return statuses;
+}
+
+RewindStats ApplyQueue::rewinds() const {
+  absl::MutexLock lock(&mutex_);
+  return rewinds_;
 }
 
 std::uint64_t ApplyQueue::memory_bytes_max() const {
@@ -272,7 +282,7 @@ void ApplyQueue::UpdatePending(Database& database) {
   database.pending = pending;
 }
 
-absl::Status ApplyQueue::Load() {
+absl::Status ApplyQueue::Load(RewindPlans plans) {
   databases_.clear();
   ready_.clear();
   due_.clear();
@@ -294,6 +304,9 @@ absl::Status ApplyQueue::Load() {
   }
   for (auto& [name, database] : databases_) {
     const auto found = logged.find(name);
+    if (const auto plan = plans.find(name); plan != plans.end()) {
+      database->plan = std::move(plan->second);
+    }
     LoadDatabase(*database, found == logged.end() ? nullptr : &found->second);
     UpdatePending(*database);
     Schedule(*database);
@@ -303,6 +316,7 @@ absl::Status ApplyQueue::Load() {
 
 void ApplyQueue::LoadDatabase(Database& database, const DatabasePosition* logged) {
   LocalPosition& local = database.local;
+  if (logged == nullptr || logged->dropped) database.plan.reset();
   if (logged == nullptr) {
     // With an empty log this node has not joined yet, and nothing is known against the database.
     if (local.exists && received_.value > 0) WantDrop(database, {});
@@ -321,6 +335,16 @@ void ApplyQueue::LoadDatabase(Database& database, const DatabasePosition* logged
     local.index = logged->index;
     return;
   }
+  if (database.plan && local.exists && local.index > database.plan->after) {
+    local.index = database.plan->after;  // of the history
+    WantCopy(database,
+             PrepareRewind(database, *logged)
+                 ? "it has change sets that are not in the cluster's history"
+                 : "it has change sets that are not in the cluster's history, too many or "
+                   "of a kind that wants a whole copy");
+    return;
+  }
+  database.plan.reset();
   const bool behind = !local.exists || local.txid < logged->txid;
   if (behind && logged->index >= log_->first_index()) {
     // The first entry that is found tells whether the log reaches back to the local copy.
@@ -328,12 +352,35 @@ void ApplyQueue::LoadDatabase(Database& database, const DatabasePosition* logged
     database.log_from = std::max(log_->first_index(), local.index.Next());
     return;
   }
+  local.index = std::min(local.index, received_.Previous());  // it may have been of another history
   WantCopy(database,
            !local.exists
                ? "there is no local copy yet"
                : fmt::format("the local copy is at TXID {} with digest {:016x}, the "
                              "history at {} with {:016x}",
                              local.txid.value, local.digest, logged->txid.value, logged->digest));
+}
+
+bool ApplyQueue::PrepareRewind(Database& database, const DatabasePosition& logged) {
+  // After a second cut the log may have gone on since the plan's index: where the database stood there is then
+  // not known any more.
+  if (logged.index > database.plan->after) return false;
+  const std::optional<PageSet> pages = PagesToFetch(*database.plan, logged);
+  if (!pages) return false;
+  database.rewind = PagesWanted{*pages, database.plan->after, logged.page_count, logged.page_size};
+  return true;
+}
+
+RewindPlans ApplyQueue::MergePlans(LogCut cut) {
+  if (cut.started_anew) return {};
+  RewindPlans plans = std::move(cut.plans);
+  for (const auto& [name, database] : databases_) {
+    if (!database->plan) continue;
+    const auto found = plans.find(name);
+    plans[name] = echofs::MergePlans(*database->plan,
+                                     found == plans.end() ? nullptr : &found->second, cut.after);
+  }
+  return plans;
 }
 
 }  // namespace echofs

@@ -30,6 +30,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/copy_task.h"
+#include "replication/log_rewind.h"
 
 namespace echofs {
 
@@ -54,6 +55,13 @@ struct DatabaseApplyStatus {
   LogIndex applied_index;  // of the last entry in its files
 };
 
+// Databases that were taken back to the cluster's history by some of their pages (R5).
+struct RewindStats {
+  std::uint64_t databases = 0;
+  std::uint64_t pages = 0;  // fetched from the primary for that
+  std::uint64_t bytes = 0;  // of those pages
+};
+
 // Thread-safe. Enqueue and Rebase come from one thread, the one that appends to the log.
 class ApplyQueue {
  public:
@@ -70,9 +78,11 @@ class ApplyQueue {
   // An entry that was just committed to the log. Without a payload it is read back from there.
   void Enqueue(const LogEntry& entry, std::optional<std::vector<std::uint8_t>> payload)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // The log starts anew: stops all work, calls `reset`, which resets the log, and starts from what
-  // the log then says. Databases that it does not know are dropped.
-  absl::Status Rebase(const std::function<absl::Status()>& reset) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The log loses entries: stops all work, calls `cut`, which cuts it or starts it anew, and starts from
+  // what the log then says. Databases that it does not know are dropped; those that were ahead of it are
+  // taken back by the plans of `cut`, or copied. After an error of `cut` all goes on from the log as it is.
+  absl::Status Rebase(const std::function<absl::StatusOr<LogCut>()>& cut)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Waits for a database that wants a copy; null when the queue stops. For the threads that copy:
   // each task has to come back by FinishCopy.
@@ -88,6 +98,7 @@ class ApplyQueue {
   bool copying() const ABSL_LOCKS_EXCLUDED(mutex_);
   // By name.
   std::vector<DatabaseApplyStatus> Databases() const ABSL_LOCKS_EXCLUDED(mutex_);
+  RewindStats rewinds() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The most that ever waited in memory, in bytes.
   std::uint64_t memory_bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -106,9 +117,14 @@ class ApplyQueue {
   void Schedule(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void ScheduleDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void UpdatePending(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Load() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Load(RewindPlans plans) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void LoadDatabase(Database& database, const DatabasePosition* logged)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Decides whether the database can be taken back by its plan, to where the log stands after a cut.
+  bool PrepareRewind(Database& database, const DatabasePosition& logged)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The plans that were not carried out yet, with those of the cut.
+  RewindPlans MergePlans(LogCut cut) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   // apply_queue_steps.cc: one database's turn. The mutex is released during the work itself.
   Turn RunDatabase(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -116,6 +132,8 @@ class ApplyQueue {
   Turn ApplyFromMemory(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyFromLog(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyDrop(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Turn Join(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::StatusOr<ApplyOutcome> Install(const CompletedCopy& copy) ABSL_LOCKS_EXCLUDED(mutex_);
   Turn InstallCopy(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn Settle(Database& database, const LogEntry& entry, const EntryOutcome& outcome)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -152,6 +170,7 @@ class ApplyQueue {
   LogIndex received_ ABSL_GUARDED_BY(mutex_);
   std::uint64_t memory_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   std::uint64_t memory_bytes_max_ ABSL_GUARDED_BY(mutex_) = 0;
+  RewindStats rewinds_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::thread> workers_;  // touched by Start and Stop alone
 };
 

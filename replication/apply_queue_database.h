@@ -24,6 +24,11 @@ struct ApplyQueue::Database {
 
   explicit Database(std::string database_name) : name(std::move(database_name)) {}
 
+  // Something that NextStep can do at once.
+  bool HasWork() const {
+    return copy || (!wants_copy && (wants_drop || !memory.empty() || in_log));
+  }
+
   const std::string name;
   LocalPosition local;
 
@@ -37,25 +42,30 @@ struct ApplyQueue::Database {
   LogIndex reader_next;
 
   // A drop that comes before anything else; the TXID is known from the log to be this afterwards.
-  bool wants_drop = false;
   Txid txid_after_drop;
+  bool wants_drop = false;
 
   // A copy: first wanted, then (task) on its way, then ready to be installed.
   bool wants_copy = false;
   LogIndex copy_from;  // log entries from here on are needed for it
   absl::Time copy_at;  // when to start it, its place in copies_due_
   absl::Duration copy_delay;
+  // The files hold orphans: how to take them back, and what to fetch for that (it may be that only a whole copy
+  // will do). Until the database is in the cluster's history again.
+  std::optional<RewindPlan> plan;
+  std::optional<PagesWanted> rewind;
   std::shared_ptr<CopyTask> task;
   std::optional<CompletedCopy> copy;
 
   DatabaseState state = DatabaseState::kOk;
-  std::string detail;
   int blocked_by_pid = 0;
+  std::string detail;
   absl::Time blocked_since;  // with kBlocked
 
   bool running = false;  // a worker has it
   bool queued = false;   // it is in ready_
   bool waiting = false;  // it is in due_, at retry_at
+  bool joined = false;   // ApplyTarget::Join was done
   absl::Time retry_at;
   absl::Duration delay;
   std::optional<LogIndex> pending;  // its place in pending_

@@ -21,16 +21,37 @@ ApplyQueue::Turn ApplyQueue::RunDatabase(Database& database) {
   mutex_.Unlock();
   const absl::Status ended = target_->EndTurn(database.name);
   mutex_.Lock();
-  return ended.ok() ? turn : Failed(database, std::string(ended.message()));
+  if (!ended.ok()) return Failed(database, std::string(ended.message()));
+  // What was queued during EndTurn found the database with a worker.
+  return turn == Turn::kIdle && database.HasWork() ? Turn::kAgain : turn;
 }
 
 ApplyQueue::Turn ApplyQueue::NextStep(Database& database) {
   if (database.copy) return InstallCopy(database);
   if (database.wants_copy) return Turn::kIdle;  // FinishCopy goes on
   if (database.wants_drop) return ApplyDrop(database);
+  if (database.local.exists && !database.joined) return Join(database);
   if (!database.memory.empty()) return ApplyFromMemory(database);
   if (database.in_log) return ApplyFromLog(database);
   return Turn::kIdle;
+}
+
+ApplyQueue::Turn ApplyQueue::Join(Database& database) {
+  mutex_.Unlock();
+  const absl::StatusOr<ApplyOutcome> outcome = target_->Join(database.name);
+  mutex_.Lock();
+  if (absl::IsDataLoss(outcome.status())) {
+    WantCopy(database, std::string(outcome.status().message()));
+    return Turn::kAgain;
+  }
+  if (!outcome.ok()) return Failed(database, std::string(outcome.status().message()));
+  if (outcome->kind == ApplyOutcome::Kind::kBlocked) {
+    return Blocked(database, outcome->blocked_by_pid);
+  }
+  if (outcome->kind == ApplyOutcome::Kind::kLater) return Later(database, outcome->retry_after);
+  database.joined = true;
+  Succeeded(database);
+  return Turn::kAgain;
 }
 
 ApplyQueue::Turn ApplyQueue::ApplyFromMemory(Database& database) {
@@ -111,21 +132,31 @@ ApplyQueue::Turn ApplyQueue::ApplyDrop(Database& database) {
   if (outcome.kind != EntryOutcome::Kind::kApplied) return Failed(database, outcome.message);
   spdlog::info("{} was deleted here, the cluster does not have it any more", database.name);
   database.wants_drop = false;
+  database.plan.reset();
+  database.rewind.reset();
   database.local = {false, database.txid_after_drop, 0, entry.index};
   Succeeded(database);
   return Turn::kAgain;
 }
 
+absl::StatusOr<ApplyOutcome> ApplyQueue::Install(const CompletedCopy& copy) {
+  if (copy.pages) return target_->InstallPages(copy.position, copy.file->path(), *copy.pages);
+  absl::StatusOr<ApplyOutcome> outcome = target_->InstallCopy(copy.position, copy.file->path());
+  if (outcome.ok() && outcome->kind == ApplyOutcome::Kind::kApplied) copy.file->Release();
+  return outcome;
+}
+
 ApplyQueue::Turn ApplyQueue::InstallCopy(Database& database) {
   CompletedCopy& copy = *database.copy;
   mutex_.Unlock();
-  absl::StatusOr<ApplyOutcome> outcome = target_->InstallCopy(copy.position, copy.file->path());
+  const absl::StatusOr<ApplyOutcome> outcome = Install(copy);
   mutex_.Lock();
   if (!outcome.ok() && !absl::IsDataLoss(outcome.status())) {
     return Failed(database, std::string(outcome.status().message()));
   }
   if (!outcome.ok()) {
     database.copy.reset();
+    database.rewind.reset();  // its pages did not lead to the cluster's history: all of them
     WantCopy(database, std::string(outcome.status().message()));
     return Turn::kAgain;
   }
@@ -133,13 +164,25 @@ ApplyQueue::Turn ApplyQueue::InstallCopy(Database& database) {
     return Blocked(database, outcome->blocked_by_pid);
   }
   if (outcome->kind == ApplyOutcome::Kind::kLater) return Later(database, outcome->retry_after);
-  copy.file->Release();
   database.local = {true, copy.position.txid, copy.position.digest, copy.position.index};
   database.log_from = copy.log_index.Next();
   database.in_log = database.log_last >= database.log_from;
-  spdlog::info("{} was copied: {} pages, TXID {}", database.name, copy.position.page_count,
-               copy.position.txid.value);
+  if (copy.pages) {
+    const std::uint64_t bytes = copy.pages_fetched * copy.position.page_size;
+    spdlog::info(
+        "{} was taken back to the cluster's history: {} pages ({} bytes) fetched of {}, TXID {}",
+        database.name, copy.pages_fetched, bytes, copy.position.page_count,
+        copy.position.txid.value);
+    ++rewinds_.databases;
+    rewinds_.pages += copy.pages_fetched;
+    rewinds_.bytes += bytes;
+  } else {
+    spdlog::info("{} was copied: {} pages, TXID {}", database.name, copy.position.page_count,
+                 copy.position.txid.value);
+  }
   database.copy.reset();
+  database.plan.reset();
+  database.rewind.reset();
   Succeeded(database);
   return Turn::kAgain;
 }
@@ -233,14 +276,17 @@ void ApplyQueue::WantCopy(Database& database, const std::string& reason) {
     }
     return;
   }
-  if (first_try && database.local.exists) {
+  if (first_try && database.local.exists && database.rewind) {
+    spdlog::info("{}: {} of {} pages are fetched from the primary again: {}", database.name,
+                 database.rewind->pages.size(), database.rewind->page_count, reason);
+  } else if (first_try && database.local.exists) {
     spdlog::warn("{} is fetched from the primary again: {}", database.name, reason);
   }
   ForgetMemory(database);
   database.in_log = true;  // InstallCopy finds out from where
   database.log_from = log_->last_index().Next();
   database.wants_copy = true;
-  database.copy_from = log_->last_index().Next();
+  database.copy_from = (database.rewind ? database.rewind->after : log_->last_index()).Next();
   database.copy_at = absl::Now() + database.copy_delay;
   database.copy_delay = std::clamp(database.copy_delay * 2, kCopyRetryDelayMin, kCopyRetryDelayMax);
   database.state = DatabaseState::kCopying;
@@ -252,7 +298,7 @@ void ApplyQueue::WantCopy(Database& database, const std::string& reason) {
 
 void ApplyQueue::WantDrop(Database& database, Txid txid) {
   database.wants_drop = true;
-  database.txid_after_drop = std::max(txid, database.local.txid.Next());
+  database.txid_after_drop = txid;
 }
 
 }  // namespace echofs

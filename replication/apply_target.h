@@ -15,6 +15,7 @@
 #include "replication/bytes.h"
 #include "replication/change_log.h"
 #include "replication/ids.h"
+#include "replication/page_set.h"
 
 namespace echofs {
 
@@ -38,7 +39,7 @@ struct PageRun {
       pages;  // whole pages; empty beyond the last page; the lock page is zeros
 };
 
-// Thread-safe, but Apply, InstallCopy and EndTurn for one database come from one thread at a time.
+// Thread-safe, but Join, Apply, InstallCopy and EndTurn for one database come from one thread at a time.
 class ApplyTarget {
  public:
   virtual ~ApplyTarget() = default;
@@ -54,11 +55,30 @@ class ApplyTarget {
   // Blocking: may do file I/O, but never waits for an application.
   virtual absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) = 0;
 
+  // Makes a replica's of a local copy that could not become one at once, because an application was writing when
+  // the node changed its role. kBlocked while it still does. For all local copies before the first Apply; by the
+  // thread of Apply.
+  virtual absl::StatusOr<ApplyOutcome> Join(const std::string& database) = 0;
+
   // Puts a whole copy in the place of the local one, as one step that readers see as a transaction.
   // `file` holds the pages of the state `position`; the caller has checked its digest. On kApplied the
   // callee owns the file (it may have renamed it).
   virtual absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                                    const std::string& file) = 0;
+
+  // Takes a database whose last entries are not the cluster's history to a state of that history (R5), as one
+  // step that readers see as a transaction: `file` holds the new content of `pages` at their places, all other
+  // pages are the same in both states. DataLoss when the digest afterwards would not be that of `position`: then
+  // it wants a whole copy. The file stays the caller's.
+  virtual absl::StatusOr<ApplyOutcome> InstallPages(const DatabasePosition& position,
+                                                    const std::string& file,
+                                                    const PageSet& pages) = 0;
+
+  // Durably forgets where the files of these databases stand, for the entries that they hold are about to be
+  // taken out of the log: a node that crashes afterwards has no copy of them. Until then they stay as they are,
+  // AppliedPosition included; what is applied or installed next makes their position known again. No Apply or
+  // install runs meanwhile. Names that have no copy are no error.
+  virtual absl::Status ForgetPositions(const std::vector<std::string>& databases) = 0;
 
   // No entry follows at once: gives back to applications what Apply keeps for several entries in a row
   // (locks). To be called after the last of a series of Apply and InstallCopy.

@@ -4,12 +4,14 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "replication/change_log.h"
+#include "replication/page_set.h"
 #include "replication/storage.h"
 #include "replication/transport.h"
 
@@ -35,21 +37,34 @@ class TemporaryFile {
   std::string path_;
 };
 
-// A whole database in a file, digest checked, durable: ready for ApplyTarget::InstallCopy.
+// Only some pages of a database, to take it back to the cluster's history (log_rewind.h).
+struct PagesWanted {
+  PageSet pages;                // to be fetched
+  LogIndex after;               // all other pages are as after this entry
+  PageNumber page_count = 0;    // there
+  std::uint32_t page_size = 0;  // bytes
+};
+
+// A whole database in a file, digest checked, durable: ready for ApplyTarget::InstallCopy. Or, with `pages`, only
+// those at their places: for ApplyTarget::InstallPages, which checks the digest.
 struct CompletedCopy {
   DatabasePosition position;  // of the file's content
   LogIndex log_index;         // the log's entries after this one go on from there
   std::unique_ptr<TemporaryFile> file;
+  std::optional<PageSet> pages;
+  std::uint64_t pages_fetched = 0;  // from the primary
 };
 
 // Shared by the thread that copies and those that watch or cancel it. Thread-safe.
 class CopyTask {
  public:
-  explicit CopyTask(std::string name) : database(std::move(name)) {}
+  CopyTask(std::string name, std::optional<PagesWanted> wanted)
+      : database(std::move(name)), rewind(std::move(wanted)) {}
 
   const std::string database;
+  const std::optional<PagesWanted> rewind;  // a whole copy without it
   std::atomic<std::uint64_t> pages_done = 0;
-  std::atomic<std::uint64_t> pages = 0;  // in the database when the copy began; 0 before
+  std::atomic<std::uint64_t> pages = 0;  // to be fetched; 0 before the copy begins
 
   void Cancel() ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);

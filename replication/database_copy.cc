@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -29,7 +30,9 @@ class Copier {
         call_(call),
         task_(task),
         temporary_(std::make_unique<TemporaryFile>(storage, path)),
-        storage_(storage) {}
+        storage_(storage),
+        rewind_(task.rewind ? &*task.rewind : nullptr),
+        page_count_(task.rewind ? task.rewind->page_count : 0) {}
 
   absl::StatusOr<CompletedCopy> Run() {
     ECHOFS_ASSIGN_OR_RETURN(
@@ -37,13 +40,20 @@ class Copier {
     ECHOFS_RETURN_IF_ERROR(Receive());
     ECHOFS_RETURN_IF_ERROR(WaitForLog());
     ECHOFS_RETURN_IF_ERROR(ApplyLog());
+    if (rewind_) return FinishRewind();
     ECHOFS_RETURN_IF_ERROR(file_->Truncate(FileSize(end_.page_count)));
     ECHOFS_RETURN_IF_ERROR(CheckDigest());
     ECHOFS_RETURN_IF_ERROR(file_->Sync());
-    return CompletedCopy{end_, end_index_, std::move(temporary_)};
+    return CompletedCopy{end_, end_index_, std::move(temporary_), std::nullopt, fetched_};
   }
 
  private:
+  absl::StatusOr<CompletedCopy> FinishRewind() {
+    if (page_count_ != end_.page_count) {
+      return absl::AbortedError("its size is not the one that the log leads to");
+    }
+    return CompletedCopy{end_, end_index_, std::move(temporary_), std::move(in_file_), fetched_};
+  }
   absl::Status Cancelled() const {
     return absl::CancelledError(fmt::format("the copy of {} was cancelled", task_.database));
   }
@@ -64,7 +74,10 @@ class Copier {
       if (response.has_begin()) {
         ECHOFS_RETURN_IF_ERROR(ReceivePosition(response.begin().position(), &begin_));
         begin_index_ = {response.begin().log_index()};
-        task_.pages = begin_.page_count;
+        if (rewind_ && begin_.page_size != rewind_->page_size) {
+          return absl::AbortedError("its page size has changed");
+        }
+        task_.pages = rewind_ ? rewind_->pages.size() : begin_.page_count;
         begun = true;
       } else if (response.has_pages()) {
         ECHOFS_RETURN_IF_ERROR(ReceivePages(response.pages()));
@@ -93,14 +106,19 @@ class Copier {
   absl::Status ReceivePages(const v1::FetchDatabaseResponse::Pages& pages) {
     const std::string& data = pages.data();
     const std::uint64_t count = data.size() / begin_.page_size;
-    if (pages.first() != next_page_ || data.empty() || data.size() % begin_.page_size != 0 ||
-        next_page_ + count > std::numeric_limits<PageNumber>::max()) {
-      return BadMessage(
-          fmt::format("pages {} and following where {} is expected", pages.first(), next_page_));
+    const bool expected = rewind_ ? Wanted(pages.first(), count) : pages.first() == next_page_;
+    if (!expected || data.empty() || data.size() % begin_.page_size != 0 ||
+        pages.first() + count > std::numeric_limits<PageNumber>::max()) {
+      return BadMessage(fmt::format("{} pages from {} on, which are not expected after page {}",
+                                    count, pages.first(), next_page_ - 1));
     }
-    ECHOFS_RETURN_IF_ERROR(file_->WriteAt(FileSize(next_page_ - 1), AsBytes(data)));
-    next_page_ += count;
-    task_.pages_done = next_page_ - 1;
+    ECHOFS_RETURN_IF_ERROR(file_->WriteAt(FileSize(pages.first() - 1), AsBytes(data)));
+    next_page_ = pages.first() + count;
+    fetched_ += count;
+    task_.pages_done = fetched_;
+    if (rewind_) {
+      in_file_.Add(pages.first(), static_cast<PageNumber>(pages.first() + count - 1));
+    }
     if (absl::Now() >= next_message_) {
       if (next_message_ != absl::InfinitePast()) {
         spdlog::info("copying {}: {} of {} pages", task_.database, task_.pages_done.load(),
@@ -109,6 +127,14 @@ class Copier {
       next_message_ = absl::Now() + kCopyProgressInterval;
     }
     return absl::OkStatus();
+  }
+
+  // The pages are asked for, and come in ascending order.
+  bool Wanted(std::uint64_t first, std::uint64_t count) const {
+    if (first < next_page_ || count == 0) return false;
+    const auto& ranges = rewind_->pages.ranges();
+    const auto after = ranges.upper_bound(static_cast<PageNumber>(first));
+    return after != ranges.begin() && first + count - 1 <= std::prev(after)->second;
   }
 
   // The entries come by the other stream.
@@ -120,19 +146,23 @@ class Copier {
   }
 
   absl::Status ApplyLog() {
-    if (begin_index_ == end_index_) return absl::OkStatus();
-    if (log_.first_index() > begin_index_.Next()) {
+    const LogIndex from = rewind_ ? rewind_->after : begin_index_;
+    if (from == end_index_) return absl::OkStatus();
+    if (log_.first_index() > from.Next()) {
       return absl::AbortedError("the log does not reach back to the begin of the copy");
     }
-    const std::unique_ptr<LogReader> reader = log_.Read(begin_index_.Next());
-    LogIndex index = begin_index_;
+    const std::unique_ptr<LogReader> reader = log_.Read(from.Next());
+    LogIndex index = from;
     while (index < end_index_) {
       if (task_.cancelled()) return Cancelled();
       ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
       if (!entry) return absl::AbortedError("the log ends before the end of the copy");
       index = entry->index;
       if (entry->database != task_.database) continue;
-      if (entry->kind == EntryKind::kDrop) ECHOFS_RETURN_IF_ERROR(file_->Truncate(0));
+      if (entry->kind == EntryKind::kDrop) {
+        if (rewind_) return absl::AbortedError("it was deleted and made again");
+        ECHOFS_RETURN_IF_ERROR(file_->Truncate(0));
+      }
       if (entry->kind == EntryKind::kChangeSet) ECHOFS_RETURN_IF_ERROR(ApplyEntry(*entry, *reader));
     }
     return absl::OkStatus();
@@ -154,8 +184,17 @@ class Copier {
       ECHOFS_ASSIGN_OR_RETURN(const std::optional<LtxDecoder::Page> page, decoder->Next());
       if (!page) break;
       ECHOFS_RETURN_IF_ERROR(file_->WriteAt(FileSize(page->number - 1), page->content));
+      if (rewind_) in_file_.Add(page->number);
     }
+    if (rewind_) SizeChanged(entry.page_count);
     return file_->Truncate(FileSize(entry.page_count));
+  }
+
+  // Pages that the database gains and that are not written are zeros.
+  void SizeChanged(PageNumber page_count) {
+    if (page_count < page_count_) in_file_.CutAfter(page_count);
+    in_file_.Add(page_count_ + 1, page_count);
+    page_count_ = page_count;
   }
 
   // A6: nothing is installed whose content was not checked as a whole.
@@ -192,6 +231,11 @@ class Copier {
   LogIndex begin_index_;
   LogIndex end_index_;
   std::uint64_t next_page_ = 1;
+  std::uint64_t fetched_ = 0;  // pages
+  // Of a rewind.
+  const PagesWanted* const rewind_;
+  PageSet in_file_;
+  PageNumber page_count_;  // of the state that the log has led to so far
   absl::Time next_message_ = absl::InfinitePast();
 };
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "absl/time/clock.h"
 #include "echofs/v1/replication.pb.h"
@@ -16,8 +17,13 @@ namespace {
 class Fetch {
  public:
   Fetch(const ChangeLog& log, ApplyTarget& target, const std::string& database,
-        const std::atomic<bool>& stopping, FetchServerStream& stream)
-      : log_(log), target_(target), database_(database), stopping_(stopping), stream_(stream) {}
+        const PageSet& pages, const std::atomic<bool>& stopping, FetchServerStream& stream)
+      : log_(log),
+        target_(target),
+        database_(database),
+        pages_(pages),
+        stopping_(stopping),
+        stream_(stream) {}
 
   absl::Status Run() {
     // The index is taken before any page is read: what is newer in the pages is in the log after
@@ -43,11 +49,20 @@ class Fetch {
   }
 
   absl::Status SendPages() {
-    const auto count = static_cast<std::uint32_t>(
+    if (pages_.empty()) return SendPages(1, std::numeric_limits<PageNumber>::max());
+    for (const auto& [first, last] : pages_.ranges()) {
+      ECHOFS_RETURN_IF_ERROR(SendPages(first, last));
+    }
+    return absl::OkStatus();
+  }
+
+  // Those of them that are there.
+  absl::Status SendPages(PageNumber first, PageNumber last) {
+    const auto count_max = static_cast<std::uint32_t>(
         std::clamp<std::uint64_t>(kCopyRunSizeMax / page_size_, 1, kCopyRunPagesMax));
     v1::FetchDatabaseResponse response;
-    PageNumber first = 1;
     while (true) {
+      const std::uint32_t count = std::min(count_max - 1, last - first) + 1;
       ECHOFS_ASSIGN_OR_RETURN(const PageRun run, ReadRun(first, count));
       if (run.position.dropped || run.position.page_size != page_size_) return Changed();
       if (run.pages.empty()) return absl::OkStatus();
@@ -57,7 +72,7 @@ class Fetch {
       pages->set_data(run.pages.data(), run.pages.size());
       if (!stream_.Write(response)) return Gone();
       first += static_cast<PageNumber>(run.pages.size() / page_size_);
-      if (first > run.position.page_count) return absl::OkStatus();
+      if (first > run.position.page_count || first > last) return absl::OkStatus();
     }
   }
 
@@ -90,6 +105,7 @@ class Fetch {
   const ChangeLog& log_;
   ApplyTarget& target_;
   const std::string& database_;
+  const PageSet& pages_;
   const std::atomic<bool>& stopping_;
   FetchServerStream& stream_;
   std::uint32_t page_size_ = 0;
@@ -98,8 +114,9 @@ class Fetch {
 }  // namespace
 
 absl::Status ServeFetch(const ChangeLog& log, ApplyTarget& target, const std::string& database,
-                        const std::atomic<bool>& stopping, FetchServerStream& stream) {
-  return Fetch(log, target, database, stopping, stream).Run();
+                        const PageSet& pages, const std::atomic<bool>& stopping,
+                        FetchServerStream& stream) {
+  return Fetch(log, target, database, pages, stopping, stream).Run();
 }
 
 }  // namespace echofs

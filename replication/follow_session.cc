@@ -102,7 +102,7 @@ absl::Status FollowSession::Run() {
   name_ = hello.node();
   ECHOFS_RETURN_IF_ERROR(callbacks_.joined(hello));
   if (!SendHello()) return ReplicaGone();
-  ECHOFS_ASSIGN_OR_RETURN(const LogIndex next, SendBase(hello));
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex next, SendStart(hello));
   window_.Start(next.Previous());
 
   std::thread reader([this] { ReadAcknowledgements(); });
@@ -155,20 +155,47 @@ bool FollowSession::SendHello() {
   hello->set_address(identity_.address);
   hello->set_version(identity_.version);
   hello->set_term(identity_.term.value);
-  const LogIndex last = log_->last_index();
-  hello->set_last_index(last.value);
-  const absl::StatusOr<Term> last_term = log_->TermAt(last);
-  hello->set_last_term(last_term.ok() ? last_term->value : identity_.term.value);
+  hello->set_synchronous(identity_.synchronous);
+  ends_.first = log_->first_index();
+  ends_.last = log_->last_index();
+  terms_ = log_->Terms();
+  const absl::StatusOr<Term> last_term = log_->TermAt(ends_.last);
+  ends_.last_term = last_term.ok() ? *last_term : identity_.term;
+  ToMessage(ends_, terms_, hello);
   return stream_->Write(response);
 }
 
-absl::StatusOr<LogIndex> FollowSession::SendBase(const v1::Hello& hello) {
+absl::StatusOr<LogIndex> FollowSession::SendStart(const v1::Hello& hello) {
   const LogIndex replica_last{hello.last_index()};
-  if (replica_last <= log_->last_index()) {
-    // The same term at the same index: the same log up to there (L3).
+  ECHOFS_ASSIGN_OR_RETURN(const TermHistory replica, TermsFromMessage(hello));
+  const CommonPoint common = FindCommonPoint(terms_, ends_.last, replica, replica_last);
+  if (!common.known) {
+    // A log of an older format. The same term at the same index: the same log up to there (L3).
     const absl::StatusOr<Term> term = log_->TermAt(replica_last);
-    if (term.ok() && term->value == hello.last_term()) return replica_last.Next();
+    const bool same = replica_last <= ends_.last && term.ok() && term->value == hello.last_term();
+    return same ? replica_last.Next() : SendBase(hello);
   }
+  // Both logs must reach back to it: this one to send what follows, the replica's to be cut there.
+  const LogIndex next = common.index.Next();
+  if (next < log_->first_index() || next.value < hello.first_index()) return SendBase(hello);
+  if (common.index == replica_last) return next;
+  return SendRewind(common, hello);
+}
+
+absl::StatusOr<LogIndex> FollowSession::SendRewind(const CommonPoint& common,
+                                                   const v1::Hello& hello) {
+  spdlog::info(
+      "replica {} stands at entry {} of term {}, which is not in this history: the two part after "
+      "entry {} of term {}",
+      name_, hello.last_index(), hello.last_term(), common.index.value, common.term.value);
+  v1::FollowResponse response;
+  response.mutable_rewind()->set_index(common.index.value);
+  response.mutable_rewind()->set_term(common.term.value);
+  if (!stream_->Write(response)) return ReplicaGone();
+  return common.index.Next();
+}
+
+absl::StatusOr<LogIndex> FollowSession::SendBase(const v1::Hello& hello) {
   const LogState state = log_->State();
   spdlog::info(
       "replica {} stands at entry {} of term {}, from which this log (entries {} to {}) cannot go "
@@ -217,7 +244,7 @@ absl::Status FollowSession::SendLog(LogIndex next) {
       if (!out.empty()) sent = now;
       if (!flush()) return ReplicaGone();
       log_->WaitForIndex(next, std::min(heartbeat, now + kStopCheckInterval));
-      absl::SleepFor(sent + kSendInterval - absl::Now());
+      if (!identity_.synchronous) absl::SleepFor(sent + kSendInterval - absl::Now());
       continue;
     }
     while (!window_.WaitForRoom(entry->RecordSize() + out.data().size(), absl::InfinitePast())) {
@@ -273,6 +300,12 @@ void FollowSession::ReadAcknowledgements() {
     if (!request.has_ack()) {
       spdlog::warn("replica {} sent something else than an acknowledgement: disconnecting it",
                    name_);
+      break;
+    }
+    // R1. Zero: a replica of an older version.
+    if (request.ack().term() != identity_.term.value && request.ack().term() != 0) {
+      spdlog::warn("replica {} acknowledged for term {}, this is term {}: disconnecting it", name_,
+                   request.ack().term(), identity_.term.value);
       break;
     }
     const LogIndex synced{request.ack().synced_index()};

@@ -13,7 +13,9 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "replication/change_log.h"
+#include "replication/log_match.h"
 #include "replication/transport.h"
+#include "replication/wire.h"
 
 namespace echofs::v1 {
 class Ack;
@@ -26,9 +28,10 @@ namespace echofs {
 struct PrimaryIdentity {
   std::string cluster_id;
   std::string node_id;
-  std::string address;  // grpc.advertise
-  std::string version;  // of the program
-  Term term;            // of this tenure
+  std::string address;       // grpc.advertise
+  std::string version;       // of the program
+  Term term;                 // of this tenure
+  bool synchronous = false;  // commits wait for acknowledgements (D1)
 };
 
 // Records that were sent and not acknowledged yet; bounds them by kUnacknowledgedSizeMax.
@@ -83,7 +86,9 @@ class FollowSession {
 
   absl::Status CheckHello(const v1::Hello& hello) const;
   bool SendHello();
-  // Sends a LogBase when it must; returns the index to send from.
+  // Sends a Rewind or a LogBase when it must; returns the index to send from.
+  absl::StatusOr<LogIndex> SendStart(const v1::Hello& hello);
+  absl::StatusOr<LogIndex> SendRewind(const CommonPoint& common, const v1::Hello& hello);
   absl::StatusOr<LogIndex> SendBase(const v1::Hello& hello);
   absl::Status SendLog(LogIndex next);
   absl::Status SendRecord(LogReader& reader, const LogEntry& entry, Outgoing& out);
@@ -97,6 +102,9 @@ class FollowSession {
   const Callbacks callbacks_;
   SendWindow window_;
   std::string name_;  // of the replica, for messages
+  // This log as our Hello told it: both sides find the same common point.
+  LogEnds ends_;
+  TermHistory terms_;
 };
 
 }  // namespace echofs

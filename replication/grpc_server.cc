@@ -1,12 +1,7 @@
 #include "replication/grpc_server.h"
 
-#include <errno.h>
 #include <fmt/format.h>
 #include <grpcpp/grpcpp.h>
-#include <netdb.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <utility>
@@ -14,6 +9,7 @@
 #include "echofs/v1/replication.grpc.pb.h"
 #include "replication/grpc_status.h"
 #include "replication/limits.h"
+#include "replication/listen_check.h"
 
 namespace echofs {
 namespace {
@@ -73,53 +69,13 @@ class GrpcReplicationService final : public v1::Replication::Service {
   ReplicationService* const service_;
 };
 
-// gRPC does not say why it cannot listen, so the same is tried by hand before. Empty when it can.
-std::string WhyNotListening(const std::string& address) {
-  const std::size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon + 1 == address.size()) {
-    return "it has no port: write it as host:port, for example 0.0.0.0:20202";
-  }
-  std::string host = address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (const int rc = getaddrinfo(host.empty() ? nullptr : host.c_str(), address.c_str() + colon + 1,
-                                 &hints, &found);
-      rc != 0) {
-    return fmt::format("{}: correct grpc.listen", gai_strerror(rc));
-  }
-  int error = 0;
-  if (const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0); fd >= 0) {
-    const int on = 1;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, 1) != 0) error = errno;
-    close(fd);
-  }
-  freeaddrinfo(found);
-  switch (error) {
-    case 0:
-      return "";
-    case EADDRINUSE:
-      return "another process uses this port (`ss -ltnp` names it): stop that process, or give "
-             "this node another port with grpc.listen";
-    case EADDRNOTAVAIL:
-      return "this machine has no such address: correct grpc.listen";
-    case EACCES:
-      return "no permission for this port: use one above 1023 with grpc.listen";
-    default:
-      return strerror(error);
-  }
-}
-
 class GrpcServerImpl final : public GrpcServer {
  public:
   explicit GrpcServerImpl(ReplicationService* service) : service_(service) {}
   ~GrpcServerImpl() override { Stop(); }
 
   absl::Status Listen(const std::string& address) {
-    if (const std::string why = WhyNotListening(address); !why.empty()) {
+    if (const std::string why = WhyNotListening(address, "grpc.listen"); !why.empty()) {
       return absl::FailedPreconditionError(fmt::format("cannot listen on {}: {}", address, why));
     }
     grpc::ServerBuilder builder;

@@ -1,7 +1,6 @@
 // Strong types for the numbers that must not be mixed up. A value type costs nothing over the integer.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 
 namespace echofs {
@@ -11,7 +10,12 @@ template <class Tag>
 struct StrongNumber {
   std::uint64_t value = 0;
 
-  friend auto operator<=>(const StrongNumber&, const StrongNumber&) = default;
+  // Not <=>: clang-tidy 14 takes the 0 that its result is compared with for a null pointer.
+  friend bool operator==(const StrongNumber&, const StrongNumber&) = default;
+  friend bool operator<(const StrongNumber& a, const StrongNumber& b) { return a.value < b.value; }
+  friend bool operator>(const StrongNumber& a, const StrongNumber& b) { return b < a; }
+  friend bool operator<=(const StrongNumber& a, const StrongNumber& b) { return !(b < a); }
+  friend bool operator>=(const StrongNumber& a, const StrongNumber& b) { return !(a < b); }
   StrongNumber Next() const { return {value + 1}; }
   StrongNumber Previous() const { return {value - 1}; }
 };

@@ -2,7 +2,8 @@
 // static_lease (no failover), service_lease (`echofs lease-server`), etcd_lease. What each promises:
 //
 // - One record for a cluster, {term, primary, in-sync set}, which outlives the lease itself: who acquires next gets
-//   record.term + 1, for ever. A term is given once. Nothing ever makes the term fall.
+//   record.term + 1, for ever; more only when an announced node's log has more. A term is given once. Nothing ever
+//   makes the term fall.
 // - The record's primary *holds* the lease until its time is over, counted by the backend from a moment not before
 //   that in which the holder sent its last Acquire, Renew or Transfer. So a holder that stops at
 //   "moment of sending + TTL - margin" stops before anybody else can acquire (R2).
@@ -27,7 +28,13 @@ struct LogPosition {
   Term term;
   LogIndex index;
 
-  friend auto operator<=>(const LogPosition&, const LogPosition&) = default;
+  friend bool operator==(const LogPosition&, const LogPosition&) = default;
+  friend bool operator<(const LogPosition& a, const LogPosition& b) {
+    return a.term != b.term ? a.term < b.term : a.index < b.index;
+  }
+  friend bool operator>(const LogPosition& a, const LogPosition& b) { return b < a; }
+  friend bool operator<=(const LogPosition& a, const LogPosition& b) { return !(b < a); }
+  friend bool operator>=(const LogPosition& a, const LogPosition& b) { return !(a < b); }
 };
 
 struct LeaseRecord {
@@ -35,7 +42,7 @@ struct LeaseRecord {
   std::string primary_id;            // node id
   std::string primary_address;       // host:port of its gRPC server; may be empty for a single node
   std::vector<std::string> in_sync;  // node ids that have every acknowledged commit, in order
-  std::uint64_t revision = 0;        // changes with every change of the fields above, not with renewals
+  std::uint64_t revision = 0;  // grows with every change of the fields above, not with renewals
 
   friend bool operator==(const LeaseRecord&, const LeaseRecord&) = default;
 };
@@ -55,7 +62,7 @@ struct NodeAnnouncement {
 
 struct LeaseState {
   LeaseRecord record;
-  bool held = false;  // the record's primary holds the lease now
+  bool held = false;                    // the record's primary holds the lease now
   std::vector<NodeAnnouncement> nodes;  // that live, in order of node id
   std::uint64_t version = 0;            // for WaitForChange; only comparable for equality
 };
@@ -75,19 +82,23 @@ class Lease {
   // Returns as soon as the state is another one than the state with `version` (a renewal is no change, the end of
   // the lease is), at the latest after `timeout`, then with the state as it is. For a thread of its own: does not
   // keep the other calls waiting. `Cancel` makes it return Cancelled, now and from then on.
-  virtual absl::StatusOr<LeaseState> WaitForChange(std::uint64_t version, absl::Duration timeout) = 0;
+  virtual absl::StatusOr<LeaseState> WaitForChange(std::uint64_t version,
+                                                   absl::Duration timeout) = 0;
   virtual void Cancel() = 0;
 
-  // Makes the node primary: record.term + 1, `in_sync` as given. FailedPrecondition unless record.revision is
+  // Makes the node primary: record.term + 1 (see above), `in_sync` as given. FailedPrecondition unless record.revision is
   // `revision` and the lease is free, or is held by a former process of this very node (same id and address).
-  virtual absl::StatusOr<LeaseRecord> Acquire(const std::string& node_id, const std::string& address,
-                                              std::uint64_t revision,
+  virtual absl::StatusOr<LeaseRecord> Acquire(const std::string& node_id,
+                                              const std::string& address, std::uint64_t revision,
                                               const std::vector<std::string>& in_sync,
                                               absl::Duration ttl) = 0;
   // The holder goes on for a full TTL from now.
-  virtual absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id, absl::Duration ttl) = 0;
-  // The holder replaces the in-sync set. Not a renewal.
+  virtual absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id,
+                                            absl::Duration ttl) = 0;
+  // The holder replaces the in-sync set that the record has at `revision`. Not a renewal. Changes nothing and is OK when
+  // the set is that one already, so that the call may be repeated; one that arrives late undoes nothing newer.
   virtual absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                                std::uint64_t revision,
                                                 const std::vector<std::string>& in_sync) = 0;
   // The holder makes another node primary, with term + 1 and a full TTL (R4). The in-sync set stays.
   virtual absl::StatusOr<LeaseRecord> Transfer(Term term, const std::string& node_id,

@@ -35,6 +35,22 @@ absl::Status CheckInSync(const std::vector<std::string>& in_sync) {
   return absl::OkStatus();
 }
 
+absl::Status CheckAnnouncement(const NodeAnnouncement& node) {
+  ECHOFS_RETURN_IF_ERROR(CheckLeaseNode(node.node_id, node.address));
+  if (node.position.term.value <= kTermMax) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("node {} says that its log ends in term {}, which no cluster reaches",
+                  node.node_id, node.position.term.value));
+}
+
+Term NextTerm(const LeaseState& state) {
+  std::uint64_t last = state.record.term.value;
+  for (const NodeAnnouncement& node : state.nodes) {
+    last = std::max(last, node.position.term.value);
+  }
+  return Term{last}.Next();
+}
+
 std::vector<std::string> SortedInSync(std::vector<std::string> in_sync) {
   std::sort(in_sync.begin(), in_sync.end());
   in_sync.erase(std::unique(in_sync.begin(), in_sync.end()), in_sync.end());
@@ -92,10 +108,10 @@ absl::Status LeaseTable::CheckHolder(Term term, const std::string& node_id) cons
                   DescribeLease(tenure_.record, tenure_.held)));
 }
 
-void LeaseTable::GiveTerm(const std::string& node_id, const std::string& address,
+void LeaseTable::GiveTerm(Term term, const std::string& node_id, const std::string& address,
                           absl::Duration ttl, absl::Duration now) {
   LeaseRecord& record = tenure_.record;
-  record.term = record.term.Next();
+  record.term = term;
   record.primary_id = node_id;
   record.primary_address = address;
   ++record.revision;
@@ -125,7 +141,7 @@ absl::StatusOr<LeaseRecord> LeaseTable::Acquire(const std::string& node_id,
                     revision, record.revision, DescribeLease(record, tenure_.held)));
   }
   tenure_.record.in_sync = SortedInSync(in_sync);
-  GiveTerm(node_id, address, ttl, now);
+  GiveTerm(NextTerm(Read(now)), node_id, address, ttl, now);
   return record;
 }
 
@@ -140,6 +156,7 @@ absl::StatusOr<LeaseRecord> LeaseTable::Renew(Term term, const std::string& node
 }
 
 absl::StatusOr<LeaseRecord> LeaseTable::SetInSync(Term term, const std::string& node_id,
+                                                  std::uint64_t revision,
                                                   const std::vector<std::string>& in_sync,
                                                   absl::Duration now) {
   ECHOFS_RETURN_IF_ERROR(CheckInSync(in_sync));
@@ -148,6 +165,11 @@ absl::StatusOr<LeaseRecord> LeaseTable::SetInSync(Term term, const std::string& 
   std::vector<std::string> sorted = SortedInSync(in_sync);
   LeaseRecord& record = tenure_.record;
   if (record.in_sync == sorted) return record;
+  if (record.revision != revision) {
+    return absl::FailedPreconditionError(
+        fmt::format("node {} saw revision {} of the lease, which is at {} by now", node_id,
+                    revision, record.revision));
+  }
   record.in_sync = std::move(sorted);
   ++record.revision;
   ++version_;
@@ -162,7 +184,7 @@ absl::StatusOr<LeaseRecord> LeaseTable::Transfer(Term term, const std::string& n
   ECHOFS_RETURN_IF_ERROR(CheckLeaseTtl(ttl));
   Expire(now);
   ECHOFS_RETURN_IF_ERROR(CheckHolder(term, node_id));
-  GiveTerm(target_id, target_address, ttl, now);
+  GiveTerm(term.Next(), target_id, target_address, ttl, now);
   return tenure_.record;
 }
 
@@ -176,7 +198,7 @@ absl::Status LeaseTable::Release(Term term, const std::string& node_id, absl::Du
 
 absl::Status LeaseTable::Announce(const NodeAnnouncement& node, absl::Duration ttl,
                                   absl::Duration now) {
-  ECHOFS_RETURN_IF_ERROR(CheckLeaseNode(node.node_id, node.address));
+  ECHOFS_RETURN_IF_ERROR(CheckAnnouncement(node));
   ECHOFS_RETURN_IF_ERROR(CheckLeaseTtl(ttl));
   Expire(now);
   const auto found = nodes_.find(node.node_id);

@@ -2,8 +2,8 @@
 // those around it; the simulation runs it as it is.
 //
 // Why a term is given once: every function first ends what is over at `now`, then checks, then changes everything or
-// nothing; only Acquire and Transfer give a term, each the record's plus one, and nothing sets the record's term to a
-// lower one. Why nobody acquires too early: a holder's time counts from the `now` of the call that gave or renewed it,
+// nothing; only Acquire and Transfer give a term, each at least the record's plus one, and nothing sets the record's
+// term to a lower one. Why nobody acquires too early: a holder's time counts from the `now` of the call that gave or renewed it,
 // which is not before the moment in which the holder sent it.
 //
 // Errors are those of Lease (lease.h), except that nothing here is ever Unavailable.
@@ -51,6 +51,7 @@ class LeaseTable {
   absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id, absl::Duration ttl,
                                     absl::Duration now);
   absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                        std::uint64_t revision,
                                         const std::vector<std::string>& in_sync,
                                         absl::Duration now);
   absl::StatusOr<LeaseRecord> Transfer(Term term, const std::string& node_id,
@@ -76,8 +77,8 @@ class LeaseTable {
 
   absl::Status CheckHolder(Term term, const std::string& node_id) const;
   bool IsHolder(Term term, const std::string& node_id) const;
-  void GiveTerm(const std::string& node_id, const std::string& address, absl::Duration ttl,
-                absl::Duration now);
+  void GiveTerm(Term term, const std::string& node_id, const std::string& address,
+                absl::Duration ttl, absl::Duration now);
 
   LeaseTenure tenure_;
   absl::Duration expiry_;  // of the holder's time, while tenure_.held
@@ -88,7 +89,13 @@ class LeaseTable {
 // What every backend refuses before it does anything: InvalidArgument with a message for people.
 absl::Status CheckLeaseNode(const std::string& node_id, const std::string& address);
 absl::Status CheckLeaseTtl(absl::Duration ttl);
+// `node` with its terms, which may be far from the last one there is but not at it.
+absl::Status CheckAnnouncement(const NodeAnnouncement& node);
 absl::Status CheckInSync(const std::vector<std::string>& in_sync);
+
+// The term that Acquire gives: above the record's and above the ends of all announced logs. Those are above the record
+// only when it is younger than they are: after a change from another lease.type, or when the service lost its data.
+Term NextTerm(const LeaseState& state);
 
 // The same nodes in order, each once.
 std::vector<std::string> SortedInSync(std::vector<std::string> in_sync);

@@ -34,7 +34,9 @@ inline constexpr std::size_t kNodeStateSizeMax = 64u << 10;  // node.json
 inline constexpr std::uint32_t kCopyRunPagesMax = 256;  // pages of one step of a first copy
 inline constexpr int kCatalogChunkDatabasesMax = 1000;  // databases in one LogBase
 inline constexpr std::size_t kCatalogDatabasesMax =
-    1'000'000;                                         // databases in all LogBase of a stream
+    1'000'000;                                          // databases in all LogBase of a stream
+inline constexpr std::size_t kFetchRangesMax = 20'000;  // runs of pages in one request
+inline constexpr std::uint32_t kMinSyncReplicasMax = 16;
 inline constexpr std::size_t kFollowSessionsMax = 64;  // replicas at a primary
 inline constexpr std::size_t kFetchSessionsMax = 64;   // first copies at a primary
 inline constexpr std::size_t kFollowersRememberedMax =
@@ -42,9 +44,17 @@ inline constexpr std::size_t kFollowersRememberedMax =
 inline constexpr std::size_t kHeartbeatsRememberedMax = 1024;  // by a replica that is behind
 inline constexpr std::size_t kLeaseNodesMax = 1000;            // announced to one cluster's lease
 inline constexpr std::size_t kInSyncNodesMax = 1000;
+inline constexpr std::size_t kLeaseClustersMax = 1000;  // at one lease server
+inline constexpr int kLeaseWaitersMax = 1000;           // nodes that wait for a change there
+inline constexpr std::size_t kLeaseEndpointsMax = 100;
+// What a node may claim, so that there are terms left above it.
+inline constexpr std::uint64_t kTermMax = std::uint64_t{1} << 62;
 inline constexpr int kApplyWorkers = 2;
 inline constexpr int kCopyWorkers = 2;
 inline constexpr int kApplyBatchMax = 64;  // entries of one database before another gets its turn
+
+// A rewind that would fetch more than this part of a database copies all of it.
+inline constexpr std::uint64_t kRewindPartMax = 4;  // one in so many pages
 
 // Times.
 inline constexpr absl::Duration kHeartbeatInterval = absl::Seconds(1);
@@ -79,6 +89,13 @@ inline constexpr absl::Duration kSendInterval = absl::Microseconds(500);
 inline constexpr absl::Duration kReplicaSyncInterval = absl::Milliseconds(10);
 // Acknowledgements that bring nothing but a new applied index wait so long for company.
 inline constexpr absl::Duration kAppliedAckDelay = absl::Milliseconds(10);
+// One call to one endpoint of a lease service.
+inline constexpr absl::Duration kLeaseCallTimeout = absl::Seconds(2);
+inline constexpr absl::Duration kLeaseConnectTimeout = absl::Seconds(1);
+inline constexpr absl::Duration kLeaseWaitMax = absl::Minutes(1);  // of one WaitForChange there
+inline constexpr absl::Duration kLeaseReconnectDelayMax = absl::Milliseconds(500);
+// After an error of the lease server's own storage.
+inline constexpr absl::Duration kLeaseStoreRetryDelay = absl::Seconds(1);
 // A longer lease.ttl is a mistake: a cluster would wait so long for a new primary.
 inline constexpr absl::Duration kLeaseTtlMax = absl::Hours(24);
 // For the answer to a RequestHandoff, which waits for the target to catch up.

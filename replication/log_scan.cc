@@ -59,8 +59,9 @@ absl::StatusOr<std::size_t> BufferedFile::Read(std::uint64_t offset, std::uint64
 }
 
 absl::Status DamagedRecord(const std::string& path, std::uint64_t offset, std::string_view what) {
-  return absl::DataLossError(
-      fmt::format("log segment {} is damaged at offset {}: {}", path, offset, what));
+  return absl::DataLossError(fmt::format("{}{} is damaged at offset {}: {}",
+                                         path.ends_with(".seg") ? "log segment " : "", path, offset,
+                                         what));
 }
 
 absl::StatusOr<LogEntry> ReadEntryAt(BufferedFile& file, std::uint64_t offset,

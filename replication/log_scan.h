@@ -44,7 +44,7 @@ absl::StatusOr<LogEntry> ReadEntryAt(BufferedFile& file, std::uint64_t offset, s
 // Reads the payload of the record `entry` at `offset` and compares its checksum. DataLoss as above.
 absl::Status VerifyPayload(BufferedFile& file, const LogEntry& entry, std::uint64_t offset);
 
-// DataLoss that names the segment and the offset.
+// DataLoss that names the file and the offset.
 absl::Status DamagedRecord(const std::string& path, std::uint64_t offset, std::string_view what);
 
 // A place between two records, and what the log is up to it.

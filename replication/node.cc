@@ -93,6 +93,8 @@ Node::~Node() { Shutdown(); }
 absl::Status Node::Start() {
   ECHOFS_RETURN_IF_ERROR(CheckOptions());
   ECHOFS_RETURN_IF_ERROR(LoadState());
+  ECHOFS_ASSIGN_OR_RETURN(orphans_,
+                          OrphanStore::Open(storage_, options_.data_directory + "/orphans"));
   // The server first: a port that cannot be had shall not cost a term.
   if (!options_.listen.empty()) {
     ECHOFS_ASSIGN_OR_RETURN(server_, GrpcServer::Start(options_.listen, service_.get()));
@@ -275,6 +277,7 @@ NodeStatus Node::status() const {
   status.log_last_index = log_->last_index();
   status.log_last_term = log_->last_term();
   status.log_size_bytes = log_->size_bytes();
+  if (orphans_ != nullptr) status.orphans = orphans_->change_sets();
   bool caught_up = false;
   if (primary != nullptr) {
     caught_up = true;
@@ -291,6 +294,7 @@ NodeStatus Node::status() const {
     status.connected = of_replica.connected;
     status.applied_index = of_replica.applied_index;
     status.lag_ms = of_replica.lag_ms;
+    status.rewinds = of_replica.rewinds;
     status.databases = std::move(of_replica.databases);
     if (!of_replica.last_error.empty()) status.last_error = std::move(of_replica.last_error);
   }

@@ -21,6 +21,7 @@
 #include "replication/lease.h"
 #include "replication/limits.h"
 #include "replication/node_state.h"
+#include "replication/orphan_store.h"
 #include "replication/primary.h"
 #include "replication/role_driver.h"
 #include "replication/storage.h"
@@ -31,7 +32,7 @@ class GrpcServer;
 class Replica;
 
 struct NodeOptions {
-  std::string data_directory;  // node.json and tmp/ are in it
+  std::string data_directory;  // node.json, orphans/ and tmp/ are in it
   std::string node_id;
   std::string listen;         // grpc.listen, host:port; empty: no server
   std::string advertise;      // grpc.advertise: where others reach this node
@@ -82,6 +83,9 @@ struct NodeStatus {
   LogIndex log_last_index;
   Term log_last_term;
   std::uint64_t log_size_bytes = 0;
+  std::uint64_t orphans =
+      0;                // change sets of this node that the cluster's history lacks, kept on disk
+  RewindStats rewinds;  // replica
   LogIndex applied_index;                      // replica: every entry up to here is applied
   std::optional<std::uint64_t> lag_ms;         // replica: age of its data
   std::string last_error;                      // empty when all is well
@@ -118,6 +122,8 @@ class Node final : private RoleHost, private RoleEnvironment {
   NodeRole role() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The term that entries of this primary carry; zero on a replica.
   Term term() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // What was kept of this node's own entries (R5); null before Start.
+  OrphanStore* orphans() { return orphans_.get(); }
   // The most payload that ever waited in memory for being applied, in bytes; 0 on a primary.
   std::uint64_t apply_memory_bytes_max() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Where the server listens, 0 without one.
@@ -163,7 +169,8 @@ class Node final : private RoleHost, private RoleEnvironment {
   ApplyTarget* const target_;
   Storage* const storage_;
   const std::unique_ptr<Service> service_;
-  std::unique_ptr<GrpcServer> server_;  // touched by Start and Stop alone
+  std::unique_ptr<OrphanStore> orphans_;  // set by Start
+  std::unique_ptr<GrpcServer> server_;    // touched by Start and Stop alone
   std::thread maintenance_;
   LogIndex synced_files_;  // of the maintenance thread: what SyncAll has made durable
 

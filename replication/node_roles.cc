@@ -98,6 +98,7 @@ absl::StatusOr<PrimaryIdentity> Node::MakeIdentity(Term term) {
   identity.address = options_.advertise;
   identity.version = options_.version;
   identity.term = term;
+  identity.synchronous = options_.acks != nullptr;
   return identity;
 }
 
@@ -176,6 +177,7 @@ absl::Status Node::StartReplica() {
   options.temporary_directory = options_.data_directory + "/tmp";
   options.storage = storage_;
   options.connector = GrpcConnector();
+  options.orphans = orphans_.get();
   options.join_cluster = [this](const std::string& cluster_id) {
     {
       absl::MutexLock lock(&mutex_);

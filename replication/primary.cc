@@ -12,6 +12,8 @@
 #include "echofs/v1/replication.pb.h"
 #include "replication/fetch_session.h"
 #include "replication/limits.h"
+#include "replication/status_macros.h"
+#include "replication/wire.h"
 
 namespace echofs {
 namespace {
@@ -64,6 +66,7 @@ absl::Status Primary::Follow(FollowServerStream& stream) {
       Follower& follower = followers_[node];  // present while its session lasts
       if (follower.session != session) return;
       follower.acked = synced;
+      follower.acked_before = std::max(follower.acked_before, synced);
       follower.applied = applied;
       follower.last_seen = absl::Now();
     }
@@ -135,9 +138,15 @@ absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
         fmt::format("the request comes from cluster {}, this is cluster {}", request.cluster_id(),
                     identity_.cluster_id));
   }
+  if (request.term() > identity_.term.value) {  // R1
+    return absl::UnavailableError(fmt::format("primary {} is at term {}, the request at term {}",
+                                              identity_.node_id, identity_.term.value,
+                                              request.term()));
+  }
   if (!IsValidDatabaseName(request.database())) {
     return absl::InvalidArgumentError("the request names a database with an invalid name");
   }
+  ECHOFS_ASSIGN_OR_RETURN(const PageSet pages, PagesFromMessage(request));
   {
     absl::MutexLock lock(&mutex_);
     if (stopping_) return Stopping();
@@ -146,8 +155,9 @@ absl::Status Primary::FetchDatabase(const v1::FetchDatabaseRequest& request,
     }
     fetch_calls_.insert(&stream);
   }
-  spdlog::info("replica {} copies {}", request.node(), request.database());
-  absl::Status status = ServeFetch(*log_, *target_, request.database(), stopping_, stream);
+  spdlog::info("replica {} copies {} of {}", request.node(),
+               pages.empty() ? "all" : fmt::format("{} pages", pages.size()), request.database());
+  absl::Status status = ServeFetch(*log_, *target_, request.database(), pages, stopping_, stream);
   if (!status.ok()) {
     spdlog::info("copy of {} for replica {} ended: {}", request.database(), request.node(),
                  std::string(status.message()));
@@ -175,13 +185,14 @@ std::vector<FollowerStatus> Primary::Followers() const {
 }
 
 std::uint64_t Primary::LagMs(Follower& follower) const {
-  if (follower.acked >= log_->last_index()) return 0;
+  const LogIndex acked = follower.acked_before;
+  if (acked >= log_->last_index()) return 0;
   const absl::Time now = absl::Now();
   if (now - follower.lag_at < kLagRemembered) return follower.lag_ms;
   absl::Time since = follower.last_seen;
-  const absl::StatusOr<std::optional<LogEntry>> entry = log_->Read(follower.acked.Next())->Next();
+  const absl::StatusOr<std::optional<LogEntry>> entry = log_->Read(acked.Next())->Next();
   if (entry.ok() && entry->has_value() && (*entry)->timestamp_ms > 0) {
-    since = absl::FromUnixMillis((*entry)->timestamp_ms);
+    since = std::max(began_, absl::FromUnixMillis((*entry)->timestamp_ms));
   }
   follower.lag_ms =
       static_cast<std::uint64_t>(std::max<std::int64_t>(0, absl::ToInt64Milliseconds(now - since)));

@@ -27,7 +27,7 @@ struct FollowerStatus {
   bool connected = false;
   LogIndex acked_index;    // everything up to here is on its disk
   LogIndex applied_index;  // everything up to here is visible there
-  // Age of the oldest entry that it has not acknowledged; 0 when it has all.
+  // Age of the oldest entry that it has not acknowledged, but not of before this tenure; 0 when it has all.
   std::uint64_t lag_ms = 0;
 };
 
@@ -56,7 +56,8 @@ class Primary final {
  private:
   struct Follower {
     std::string address;
-    LogIndex acked;
+    LogIndex acked;         // in its newest session
+    LogIndex acked_before;  // in any session: how far behind it is while a new one has just begun
     LogIndex applied;
     absl::Time last_seen;
     // Lag as it was found a moment ago: to find it costs a look into the log.
@@ -76,6 +77,7 @@ class Primary final {
   const ChangeLog* const log_;
   ApplyTarget* const target_;
   const std::function<void()> on_change_;
+  const absl::Time began_ = absl::Now();
   std::atomic<bool> stopping_ = false;
 
   mutable absl::Mutex mutex_;

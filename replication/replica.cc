@@ -11,12 +11,14 @@
 #include "replication/database_copy.h"
 #include "replication/limits.h"
 #include "replication/status_macros.h"
+#include "replication/wire.h"
 
 namespace echofs {
 
 Replica::Replica(ReplicaOptions options, ChangeLog* log, ApplyTarget* target)
     : options_(std::move(options)),
       log_(log),
+      databases_(target),
       queue_(log, target, [this] { OnProgress(); }),
       cluster_id_(options_.cluster_id) {}
 
@@ -143,14 +145,15 @@ absl::Status Replica::FollowOnce(const std::string& address) {
   ReplicaStream::Callbacks callbacks;
   callbacks.hello = [&](const v1::Hello& hello) { return OnHello(hello, channel); };
   callbacks.heartbeat = [this](const v1::Heartbeat& heartbeat) { OnHeartbeat(heartbeat); };
-  ReplicaStream stream(log_, &queue_, call.get(), std::move(callbacks));
+  ReplicaStream stream({log_, &queue_, databases_, options_.orphans}, call.get(),
+                       std::move(callbacks));
   v1::Hello hello;
   hello.set_protocol_version(kProtocolVersion);
   hello.set_node(options_.node_id);
   hello.set_address(options_.address);
   hello.set_version(options_.version);
-  hello.set_last_index(log_->last_index().value);
-  hello.set_last_term(log_->last_term().value);
+  ToMessage(LogEnds{log_->first_index(), log_->last_index(), log_->last_term()}, log_->Terms(),
+            &hello);
   {
     absl::MutexLock lock(&mutex_);
     if (stopping_ || address != primary_address_) return absl::CancelledError("stopping");
@@ -219,6 +222,7 @@ absl::Status Replica::OnHello(const v1::Hello& hello,
 
 void Replica::OnHeartbeat(const v1::Heartbeat& heartbeat) {
   absl::MutexLock lock(&mutex_);
+  matched_ = true;  // what has to be cut or copied came before
   lag_.Heartbeat(heartbeat.time_ms(), {heartbeat.last_index()}, absl::ToUnixMillis(absl::Now()));
 }
 
@@ -250,11 +254,13 @@ absl::StatusOr<CompletedCopy> Replica::Copy(CopyTask& task, const std::string& p
   v1::FetchDatabaseRequest request;
   request.set_node(options_.node_id);
   request.set_database(task.database);
+  if (task.rewind) ToMessage(task.rewind->pages, &request);
   {
     absl::MutexLock lock(&mutex_);
     request.set_cluster_id(cluster_id_);
+    request.set_term(term_.value);
   }
-  spdlog::info("copying {} from the primary", task.database);
+  if (!task.rewind) spdlog::info("copying {} from the primary", task.database);
   const std::unique_ptr<FetchCall> call = channel->FetchDatabase(request);
   return CopyDatabase(options_.storage, *log_, *call, path, task);
 }
@@ -276,6 +282,7 @@ ReplicaStatus Replica::status() const {
   status.databases = queue_.Databases();
   status.applied_index = queue_.applied_index();
   const bool copying = queue_.copying();
+  status.rewinds = queue_.rewinds();
   absl::MutexLock lock(&mutex_);
   status.connected = channel_ != nullptr;
   status.cluster_id = cluster_id_;
@@ -284,7 +291,7 @@ ReplicaStatus Replica::status() const {
   status.last_error = last_error_;
   status.lag_ms =
       lag_.LagMs(status.applied_index, log_->last_index(), absl::ToUnixMillis(absl::Now()));
-  status.caught_up = !primary_id_.empty() && !copying && status.applied_index >= target_;
+  status.caught_up = matched_ && !copying && status.applied_index >= target_;
   return status;
 }
 

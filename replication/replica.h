@@ -17,6 +17,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/lag_meter.h"
+#include "replication/orphan_store.h"
 #include "replication/replica_stream.h"
 #include "replication/storage.h"
 #include "replication/transport.h"
@@ -30,6 +31,7 @@ struct ReplicaOptions {
   std::string cluster_id;           // empty: joins the primary's cluster
   std::string temporary_directory;  // for copies; emptied at Start
   Storage* storage = nullptr;       // not owned
+  OrphanStore* orphans = nullptr;   // not owned
   Connector* connector = nullptr;   // not owned
   // Stores the id of the cluster that this node joins, durably. Called once, before anything is
   // received.
@@ -47,6 +49,7 @@ struct ReplicaStatus {
   LogIndex applied_index;               // every entry up to here is applied
   std::optional<std::uint64_t> lag_ms;  // age of the data; nothing before the first contact
   std::string last_error;  // why it is not connected, or what is wrong; empty when all is well
+  RewindStats rewinds;     // since Start
   std::vector<DatabaseApplyStatus> databases;
 };
 
@@ -96,6 +99,7 @@ class Replica {
 
   const ReplicaOptions options_;
   ChangeLog* const log_;
+  ApplyTarget* const databases_;
   ApplyQueue queue_;
 
   mutable absl::Mutex mutex_;
@@ -108,6 +112,7 @@ class Replica {
   ReplicaStream* stream_ ABSL_GUARDED_BY(mutex_) = nullptr;          // while FollowOnce runs
   std::shared_ptr<PrimaryChannel> channel_ ABSL_GUARDED_BY(mutex_);  // while connected
   bool reached_ ABSL_GUARDED_BY(mutex_) = false;  // the last attempt got as far as a good Hello
+  bool matched_ ABSL_GUARDED_BY(mutex_) = false;  // our log was made a part of a primary's history
   LogIndex target_ ABSL_GUARDED_BY(mutex_);  // end of the primary's log when it was reached last
   std::string primary_id_ ABSL_GUARDED_BY(mutex_);
   Term term_ ABSL_GUARDED_BY(mutex_);

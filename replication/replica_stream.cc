@@ -15,9 +15,13 @@
 
 namespace echofs {
 
-ReplicaStream::ReplicaStream(ChangeLog* log, ApplyQueue* queue, FollowCall* call,
-                             Callbacks callbacks)
-    : log_(log), queue_(queue), call_(call), callbacks_(std::move(callbacks)) {}
+ReplicaStream::ReplicaStream(const Parts& parts, FollowCall* call, Callbacks callbacks)
+    : log_(parts.log),
+      queue_(parts.queue),
+      target_(parts.target),
+      orphans_(parts.orphans),
+      call_(call),
+      callbacks_(std::move(callbacks)) {}
 
 absl::Status ReplicaStream::Run(const v1::Hello& hello) {
   std::thread acknowledger([this] { AcknowledgeLoop(); });
@@ -46,12 +50,14 @@ absl::Status ReplicaStream::Receive() {
   v1::FollowResponse response;
   if (!Read(&response)) return absl::OkStatus();
   if (!response.has_hello()) return absl::InvalidArgumentError("the primary sent no Hello");
-  primary_term_ = {response.hello().term()};
-  ECHOFS_RETURN_IF_ERROR(callbacks_.hello(response.hello()));
+  ECHOFS_RETURN_IF_ERROR(ReceiveHello(response.hello()));
   while (Read(&response)) {
     switch (response.message_case()) {
       case v1::FollowResponse::kBase:
         ECHOFS_RETURN_IF_ERROR(ReceiveBase(response.base()));
+        break;
+      case v1::FollowResponse::kRewind:
+        ECHOFS_RETURN_IF_ERROR(ReceiveRewind(response.rewind()));
         break;
       case v1::FollowResponse::kChunk:
         ECHOFS_RETURN_IF_ERROR(ReceiveChunk(response.chunk()));
@@ -67,6 +73,41 @@ absl::Status ReplicaStream::Receive() {
         return absl::InvalidArgumentError("the primary sent an unexpected message");
     }
   }
+  return absl::OkStatus();
+}
+
+absl::Status ReplicaStream::ReceiveHello(const v1::Hello& hello) {
+  ECHOFS_RETURN_IF_ERROR(callbacks_.hello(hello));
+  primary_ = hello.node();
+  primary_term_ = {hello.term()};
+  synchronous_ = hello.synchronous();
+  primary_last_ = {hello.last_index()};
+  ECHOFS_ASSIGN_OR_RETURN(primary_terms_, TermsFromMessage(hello));
+  return absl::OkStatus();
+}
+
+CommonPoint ReplicaStream::Common() const {
+  return FindCommonPoint(log_->Terms(), log_->last_index(), primary_terms_, primary_last_);
+}
+
+RewindContext ReplicaStream::Context() const {
+  return {log_, target_, orphans_, primary_, primary_term_};
+}
+
+absl::Status ReplicaStream::ReceiveRewind(const v1::Rewind& rewind) {
+  const LogIndex index{rewind.index()};
+  const CommonPoint common = Common();
+  if (receiver_ != nullptr || !common.known || common.index != index ||
+      common.term.value != rewind.term() || index >= log_->last_index() ||
+      index.Next() < log_->first_index()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "the primary wants entries after {} taken back, which does not fit the two histories",
+        index.value));
+  }
+  spdlog::warn("this node has entries {} to {} that primary {} does not have: taking them back",
+               index.value + 1, log_->last_index().value, primary_);
+  ECHOFS_RETURN_IF_ERROR(queue_->Rebase([&] { return RewindLog(Context(), common); }));
+  StartAcknowledging();
   return absl::OkStatus();
 }
 
@@ -121,7 +162,9 @@ absl::Status ReplicaStream::ResetLog(LogIndex index, Term term) {
         "of term {}, and databases that differ are copied",
         last.value, log_->last_term().value, index.value, term.value);
   }
-  return queue_->Rebase([&] { return log_->Reset(index, term, catalog_); });
+  const LogState base{index, term, catalog_};
+  const CommonPoint common = Common();
+  return queue_->Rebase([&] { return RestartLog(Context(), common, base, primary_terms_); });
 }
 
 absl::Status ReplicaStream::ReceiveChunk(const v1::RecordChunk& chunk) {
@@ -184,7 +227,9 @@ bool ReplicaStream::WaitForWork() {
     mutex_.AwaitWithTimeout(absl::Condition(&urgent), kAppliedAckDelay);
   }
   // What comes meanwhile is in the same sync.
-  mutex_.AwaitWithDeadline(absl::Condition(&closing_), last_sync_ + kReplicaSyncInterval);
+  if (!synchronous_) {
+    mutex_.AwaitWithDeadline(absl::Condition(&closing_), last_sync_ + kReplicaSyncInterval);
+  }
   received_ = false;
   applied_ = false;
   return !closing_;
@@ -202,6 +247,7 @@ absl::Status ReplicaStream::SyncAndAcknowledge() {
   v1::FollowRequest request;
   request.mutable_ack()->set_synced_index(synced_.value);
   request.mutable_ack()->set_applied_index(applied.value);
+  request.mutable_ack()->set_term(primary_term_.value);
   // A failed write means that the stream is dead, which the receiving thread finds out.
   call_->Write(request);
   acked_synced_ = synced_;

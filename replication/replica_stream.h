@@ -1,5 +1,5 @@
-// One stream from the primary, as the replica lives it: Hello, perhaps a new base for the log, then
-// records into the log and on to the apply queue, and acknowledgements back.
+// One stream from the primary, as the replica lives it: Hello, perhaps a cut of the log or a new base for it
+// (log_rewind.h says how), then records into the log and on to the apply queue, and acknowledgements back.
 #pragma once
 
 #include <functional>
@@ -13,6 +13,8 @@
 #include "absl/time/time.h"
 #include "replication/apply_queue.h"
 #include "replication/change_log.h"
+#include "replication/log_rewind.h"
+#include "replication/orphan_store.h"
 #include "replication/record_receiver.h"
 #include "replication/transport.h"
 
@@ -21,6 +23,7 @@ class Heartbeat;
 class Hello;
 class LogBase;
 class RecordChunk;
+class Rewind;
 }  // namespace echofs::v1
 
 namespace echofs {
@@ -35,8 +38,14 @@ class ReplicaStream {
     std::function<absl::Status(const v1::Hello&)> hello;
     std::function<void(const v1::Heartbeat&)> heartbeat;
   };
+  struct Parts {
+    ChangeLog* log;
+    ApplyQueue* queue;
+    ApplyTarget* target;
+    OrphanStore* orphans;
+  };
   // Owns nothing; all must outlive it.
-  ReplicaStream(ChangeLog* log, ApplyQueue* queue, FollowCall* call, Callbacks callbacks);
+  ReplicaStream(const Parts& parts, FollowCall* call, Callbacks callbacks);
 
   // Follows until the stream breaks; never returns OK.
   absl::Status Run(const v1::Hello& hello);
@@ -49,6 +58,11 @@ class ReplicaStream {
   absl::Status ReceiveBase(const v1::LogBase& base);
   absl::Status ReceiveChunk(const v1::RecordChunk& chunk);
   absl::Status ResetLog(LogIndex index, Term term);
+  absl::Status ReceiveHello(const v1::Hello& hello);
+  absl::Status ReceiveRewind(const v1::Rewind& rewind);
+  // Where this log and the primary's part, as it was at the Hello.
+  CommonPoint Common() const;
+  RewindContext Context() const;
   // Reads the next message, under the eye of the silence watch.
   bool Read(v1::FollowResponse* response) ABSL_LOCKS_EXCLUDED(mutex_);
   // The log is what it should be: acknowledge from now on.
@@ -60,11 +74,17 @@ class ReplicaStream {
 
   ChangeLog* const log_;
   ApplyQueue* const queue_;
+  ApplyTarget* const target_;
+  OrphanStore* const orphans_;
   FollowCall* const call_;
   const Callbacks callbacks_;
 
   // Of the receiving thread.
   Term primary_term_;
+  bool synchronous_ = false;  // commits on the primary wait for us; set before acknowledging begins
+  std::string primary_;       // node id
+  LogIndex primary_last_;
+  TermHistory primary_terms_;
   std::vector<DatabasePosition> catalog_;  // of a LogBase that is not complete yet
   std::unique_ptr<RecordReceiver> receiver_;
 

@@ -239,7 +239,7 @@ absl::StatusOr<LeaseRecord> RoleDriver::Make(const LeaseCall& call) {
     case LeaseCall::Kind::kRenew:
       return lease_->Renew(call.term, self, options_.ttl);
     case LeaseCall::Kind::kSetInSync:
-      return lease_->SetInSync(call.term, self, call.in_sync);
+      return lease_->SetInSync(call.term, self, call.revision, call.in_sync);
     case LeaseCall::Kind::kTransfer:
       return lease_->Transfer(call.term, self, call.target_id, call.target_address, options_.ttl);
     case LeaseCall::Kind::kRelease:

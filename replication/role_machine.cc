@@ -98,7 +98,10 @@ void RoleMachine::Tick(absl::Time now) { Proceed(now); }
 
 void RoleMachine::OnLeaseState(absl::Time now, const LeaseState& state) {
   // A call's reply may have brought a newer record than a state that was read before it.
-  if (lease_known_ && state.record.term < lease_.record.term) return;
+  const auto age = [](const LeaseRecord& record) {
+    return std::pair(record.term, record.revision);
+  };
+  if (lease_known_ && age(state.record) < age(lease_.record)) return;
   lease_ = state;
   lease_known_ = true;
   highest_term_ = std::max(highest_term_, state.record.term);
@@ -109,7 +112,7 @@ void RoleMachine::OnLeaseState(absl::Time now, const LeaseState& state) {
 }
 
 void RoleMachine::OnStoppedFollowing(absl::Time now) {
-  stop_following_pending_ = false;
+  if (stops_pending_ > 0) --stops_pending_;
   Proceed(now);
 }
 
@@ -165,6 +168,7 @@ void RoleMachine::BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord
   in_sync_ = record.in_sync;
   proposed_.reset();
   acknowledged_ = {};
+  inherited_ = environment_->position().index;
   promoted_until_ = absl::InfinitePast();
   promote_force_ = false;
   valid_until_ = ValidityOf(sent);
@@ -176,15 +180,6 @@ void RoleMachine::BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord
 
 void RoleMachine::OnRenewReply(absl::Time now, absl::Time sent,
                                const absl::StatusOr<LeaseRecord>& reply) {
-  if (state_ == RoleState::kAcquiring) {  // the lease was transferred to this node
-    if (reply.ok() && reply->primary_id == options_.node_id) {
-      BeginTenure(now, sent, *reply);
-    } else {
-      state_ = RoleState::kStanding;
-      next_change_ = now + RetryDelay(options_.ttl);
-    }
-    return;
-  }
   if (!renewal_wanted()) return;
   if (reply.ok() && reply->term == term_) {
     valid_until_ = std::max(valid_until_, ValidityOf(sent));
@@ -230,6 +225,7 @@ void RoleMachine::OnTransferReply(absl::Time now, const absl::StatusOr<LeaseReco
 void RoleMachine::OnTookOver(absl::Time now, const absl::Status& status) {
   if (state_ == RoleState::kTakingOver && status.ok() && now < valid_until_) {
     state_ = RoleState::kLeading;
+    led_since_ = now;
   } else if (state_ == RoleState::kTakingOver) {
     if (!status.ok()) {  // others shall have the chance
       barred_until_ = now + options_.ttl;

@@ -13,8 +13,9 @@
 //
 // Why there is one history (R1 to R4):
 //
-// 1. The backend gives each term once (lease.h). A node leads a term that it acquired, or that was transferred to it
-//    and of which its log has no entry yet; so no two tenures share a term.
+// 1. The backend gives each term once (lease.h). A node leads only a term that it acquired in this process, so no two
+//    tenures share a term. To whom the lease was transferred acquires it too, in the term after: what a former process
+//    of it still has under way (a Release) names an older term and is refused.
 // 2. *Validity*: a call sent at t that proves the lease makes it valid until t + TTL - margin on the node's own clock. The
 //    backend counts from a moment at or after t, and the margin (a tenth of the TTL) covers clocks whose rates differ
 //    by less. The commit fence is closed by that moment without anybody's doing (commit_fence.h), so nothing is
@@ -25,7 +26,7 @@
 // 4. With min-sync-replicas > 0 only members of the record's in-sync set acquire. A primary counts an entry as
 //    acknowledged when *every* member has it on disk. While a change of the set is under way it waits for the members
 //    of both sets, for it cannot know which of them an election would look at; a new member is proposed only once it has
-//    everything that was acknowledged. So whoever is elected has every acknowledged entry (by 3 it cannot
+//    everything that was acknowledged, and all that this node had when its tenure began. So whoever is elected has every acknowledged entry (by 3 it cannot
 //    acknowledge one afterwards that it lacked).
 // 5. Election prefers position (R3): a candidate waits until the others have said their final position for this
 //    vacancy, then for those ahead of it, as long as they live.
@@ -53,8 +54,10 @@ struct FollowerProgress {
   std::string node_id;
   std::string address;
   bool connected = false;
-  LogIndex acked;      // everything up to here is on its disk
-  absl::Duration lag;  // age of the oldest entry that it has not acknowledged; 0 when it has all
+  LogIndex acked;  // everything up to here is on its disk
+  // Age of the oldest entry that it has not acknowledged in any session, but not of before this tenure; 0 when it has
+  // all.
+  absl::Duration lag;
 };
 
 // What the machine sees of its node. Called only from within the machine's functions.
@@ -102,7 +105,7 @@ struct LeaseCall {
   Kind kind = Kind::kRenew;
   std::uint64_t id = 0;
   Term term;                         // kRenew, kSetInSync, kTransfer, kRelease
-  std::uint64_t revision = 0;        // kAcquire
+  std::uint64_t revision = 0;        // kAcquire, kSetInSync
   std::vector<std::string> in_sync;  // kAcquire, kSetInSync
   std::string target_id;             // kTransfer
   std::string target_address;        // kTransfer
@@ -219,7 +222,8 @@ class RoleMachine {
   bool renewal_wanted() const;
   // How long a call that was sent then makes the lease valid (2. above).
   absl::Time ValidityOf(absl::Time sent) const;
-  std::vector<std::string> WantedInSync(const std::vector<FollowerProgress>& followers) const;
+  std::vector<std::string> WantedInSync(absl::Time now,
+                                        const std::vector<FollowerProgress>& followers) const;
 
   void OnAcquireReply(absl::Time now, absl::Time sent, const absl::StatusOr<LeaseRecord>& reply);
   void OnRenewReply(absl::Time now, absl::Time sent, const absl::StatusOr<LeaseRecord>& reply);
@@ -237,10 +241,10 @@ class RoleMachine {
   bool shutting_down_ = false;
 
   // Following.
-  std::optional<Follow> followed_;       // what Follow said last
-  bool stop_following_pending_ = false;  // StopFollowing without its reply
-  Term highest_term_;                    // ever heard of
-  Term ended_term_;                      // see NodeAnnouncement
+  std::optional<Follow> followed_;  // what Follow said last
+  int stops_pending_ = 0;           // StopFollowing without its reply
+  Term highest_term_;               // ever heard of
+  Term ended_term_;                 // see NodeAnnouncement
 
   // Standing.
   absl::Time vacant_since_ = absl::InfinitePast();  // of the term ended_term_
@@ -257,6 +261,9 @@ class RoleMachine {
   bool proposal_sent_ = false;
   absl::Time proposed_at_;
   LogIndex acknowledged_;
+  // The end of the log at the beginning: earlier primaries may have acknowledged all of it.
+  LogIndex inherited_;
+  absl::Time led_since_;
   std::string loss_;  // why the lease was lost
 
   // Handoff.

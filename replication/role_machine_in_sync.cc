@@ -24,7 +24,7 @@ void RoleMachine::ProceedInSync(absl::Time now) {
   if (change_ || now < next_change_) return;
   const std::vector<FollowerProgress> followers = environment_->followers();
   if (!proposed_) {
-    proposed_ = WantedInSync(followers);
+    proposed_ = WantedInSync(now, followers);
     proposal_sent_ = false;
     proposed_at_ = now;
     if (SameMembers(*proposed_, in_sync_)) {
@@ -33,12 +33,13 @@ void RoleMachine::ProceedInSync(absl::Time now) {
     }
   }
   // From now on commits wait for the new members too; the record may name them when they have what was acknowledged
-  // before.
+  // before, by this node or by earlier primaries.
   if (!proposal_sent_) {
+    const LogIndex needed = std::max(acknowledged_, inherited_);
     for (const std::string& member : *proposed_) {
       if (member == options_.node_id || Contains(in_sync_, member)) continue;
       const FollowerProgress* follower = Find(followers, member);
-      if (follower != nullptr && follower->acked >= acknowledged_) continue;
+      if (follower != nullptr && follower->acked >= needed) continue;
       if (now >= proposed_at_ + options_.ack_timeout / 2) {
         proposed_.reset();
         next_change_ = now + options_.ack_timeout;
@@ -50,14 +51,16 @@ void RoleMachine::ProceedInSync(absl::Time now) {
   LeaseCall call;
   call.kind = LeaseCall::Kind::kSetInSync;
   call.term = term_;
+  call.revision = lease_.record.revision;
   call.in_sync = *proposed_;
   change_ = {Call(std::move(call)), now};
 }
 
 // Who is near joins; who is silent for the timeout leaves, but never below min-sync-replicas: then commits wait (D3).
 std::vector<std::string> RoleMachine::WantedInSync(
-    const std::vector<FollowerProgress>& followers) const {
+    absl::Time now, const std::vector<FollowerProgress>& followers) const {
   std::vector<std::string> wanted = in_sync_;
+  if (!Contains(wanted, options_.node_id)) wanted.push_back(options_.node_id);
   for (const FollowerProgress& follower : followers) {
     const bool near = follower.connected && follower.lag < options_.ack_timeout / 2;
     if (near && !Contains(wanted, follower.node_id)) wanted.push_back(follower.node_id);
@@ -65,7 +68,9 @@ std::vector<std::string> RoleMachine::WantedInSync(
   const auto silent = [&](const std::string& id) {
     if (id == options_.node_id) return false;
     const FollowerProgress* follower = Find(followers, id);
-    return follower == nullptr || follower->lag >= options_.ack_timeout;
+    // Who has not come yet may need a moment after the change of primaries.
+    const absl::Duration lag = follower != nullptr ? follower->lag : now - led_since_;
+    return lag >= options_.ack_timeout;
   };
   for (auto member = wanted.begin(); member != wanted.end();) {
     const bool enough = static_cast<int>(wanted.size()) - 1 > options_.min_sync_replicas;

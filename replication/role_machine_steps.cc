@@ -41,10 +41,8 @@ void RoleMachine::Proceed(absl::Time now) {
 
 void RoleMachine::ProceedFollowing(absl::Time now) {
   if (shutting_down_) {
-    if (followed_ || stop_following_pending_) {
-      if (!stop_following_pending_) actions_.emplace_back(StopFollowing{});
-      followed_.reset();
-    }
+    if (followed_) actions_.emplace_back(StopFollowing{});
+    followed_.reset();
     LeaseCall withdraw;
     withdraw.kind = LeaseCall::Kind::kWithdraw;
     Call(std::move(withdraw));
@@ -71,8 +69,9 @@ void RoleMachine::Stand(absl::Time now) {
   if (followed_ || ended_term_ < lease_.record.term) {
     followed_.reset();
     ended_term_ = lease_.record.term;
-    if (!stop_following_pending_) actions_.emplace_back(StopFollowing{});
-    stop_following_pending_ = true;
+    // Also when another one is under way: a Follow may have come after that.
+    actions_.emplace_back(StopFollowing{});
+    ++stops_pending_;
   }
   vacant_since_ = now;
   next_change_ = now;
@@ -81,7 +80,8 @@ void RoleMachine::Stand(absl::Time now) {
 
 std::string RoleMachine::ineligible_reason() const {
   if (!options_.candidate) return "this node is not a candidate (lease.candidate: false)";
-  if (environment_->position().index.value == 0 && lease_.record.term.value > 0) {
+  // Nobody is in sync until a primary leads: before that there is nothing that an empty log could lack.
+  if (environment_->position().index.value == 0 && !lease_.record.in_sync.empty()) {
     return "this node has never had the cluster's data";
   }
   if (!promote_force_ && !Eligible(options_.node_id)) {
@@ -97,7 +97,7 @@ bool RoleMachine::Eligible(const std::string& node_id) const {
 }
 
 bool RoleMachine::MayStand() const {
-  return lease_known_ && !shutting_down_ && !stop_following_pending_ && ineligible_reason().empty();
+  return lease_known_ && !shutting_down_ && stops_pending_ == 0 && ineligible_reason().empty();
 }
 
 void RoleMachine::ProceedStanding(absl::Time now) {
@@ -110,26 +110,16 @@ void RoleMachine::ProceedStanding(absl::Time now) {
   if (ended_term_ < record.term) {  // another tenure has come and gone
     Stand(now);
   }
-  if (stop_following_pending_ || acquire_ || renew_ || now < next_change_) return;
-  // A term that was given to this node and of which nobody can have seen an entry (6. and 1. in the header).
-  if (lease_.held && mine && environment_->position().term < record.term &&
-      ineligible_reason().empty()) {
-    state_ = RoleState::kAcquiring;
-    term_ = record.term;
-    LeaseCall renew;
-    renew.kind = LeaseCall::Kind::kRenew;
-    renew.term = record.term;
-    renew_ = {Call(std::move(renew)), now};
-    return;
-  }
+  if (stops_pending_ > 0 || acquire_ || now < next_change_) return;
   if (now < barred_until_ || !MayStand()) return;
-  // The backend gives a term above those of the announced logs, and the others wait for our last word.
-  if (announced_term_ != ended_term_) return;
+  // The backend gives a term above those of the announced logs, and the others wait for our last word, unless the lease
+  // is ours already.
+  if (!lease_.held && announced_term_ != ended_term_) return;
   if (MyTurn(now)) Acquire(now);
 }
 
 bool RoleMachine::MyTurn(absl::Time now) const {
-  // A lease of a former process of this node is nobody else's.
+  // A lease that was transferred to this node, or is of a former process of it, is nobody else's.
   if (lease_.held || now < promoted_until_) return true;
   const LogPosition own = environment_->position();
   // Nodes that start together get to know of each other.
@@ -153,8 +143,11 @@ void RoleMachine::Acquire(absl::Time now) {
   LeaseCall call;
   call.kind = LeaseCall::Kind::kAcquire;
   call.revision = lease_.record.revision;
-  if (options_.min_sync_replicas > 0) call.in_sync = lease_.record.in_sync;
-  if (!Contains(call.in_sync, options_.node_id)) call.in_sync = {options_.node_id};
+  // The first primary of all is in sync when it leads: it may die before it has anything.
+  if (environment_->position().index.value > 0) {
+    if (options_.min_sync_replicas > 0) call.in_sync = lease_.record.in_sync;
+    if (!Contains(call.in_sync, options_.node_id)) call.in_sync = {options_.node_id};
+  }
   state_ = RoleState::kAcquiring;
   acquire_ = {Call(std::move(call)), now};
 }
@@ -182,7 +175,7 @@ void RoleMachine::Announce(absl::Time now) {
   const bool news = !announced_ || announced_->ended_term != own.ended_term ||
                     announced_->candidate != own.candidate;
   // Positions grow all the time; only a final one is worth a call of its own.
-  if (stop_following_pending_ || (!news && now < next_announce_)) return;
+  if (stops_pending_ > 0 || (!news && now < next_announce_)) return;
   announced_ = own;
   next_announce_ = now + options_.ttl / kRenewalsPerTtl;
   LeaseCall call;

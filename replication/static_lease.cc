@@ -81,10 +81,11 @@ absl::StatusOr<LeaseRecord> StaticLease::Renew(Term term, const std::string& nod
 }
 
 absl::StatusOr<LeaseRecord> StaticLease::SetInSync(Term term, const std::string& node_id,
+                                                   std::uint64_t revision,
                                                    const std::vector<std::string>& in_sync) {
   ECHOFS_RETURN_IF_ERROR(CheckIsPrimary());
   absl::MutexLock lock(&mutex_);
-  return table_.SetInSync(term, node_id, in_sync, kNow);
+  return table_.SetInSync(term, node_id, revision, in_sync, kNow);
 }
 
 absl::StatusOr<LeaseRecord> StaticLease::Transfer(Term, const std::string&,

@@ -34,6 +34,7 @@ class StaticLease final : public Lease {
   absl::StatusOr<LeaseRecord> Renew(Term term, const std::string& node_id,
                                     absl::Duration ttl) override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                        std::uint64_t revision,
                                         const std::vector<std::string>& in_sync) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   // Unimplemented.

@@ -4,8 +4,9 @@
 Every round runs each workload three times, one after the other and in changing order: on the plain directory
 (native), in the mount of a primary without replicas, and in the mount of a primary with one replica attached. All
 nodes run all the time; those that are not measured are idle. The figures are medians over the rounds.
-Then: how long after its commit a transaction is visible on the replica, how long a replica needs after a run at
-full speed, and how fast a new replica copies a database.
+Then: how long after its commit a transaction is visible in the replica's mount (visible); the same for the stream
+alone, that is until the entry is in the replica's log, applied or not (stream); how long a replica needs after a run
+at full speed; and how fast a new replica copies a database.
 
 Prints a table and writes build/bench.json. Everything else that it makes is removed.
 """
@@ -34,7 +35,8 @@ COMPARED = {
     "write-delete-full": ["write", "--journal", "delete", "--synchronous", "full"],
     "write-truncate-normal": ["write", "--journal", "truncate", "--synchronous", "normal"],
 }
-OTHERS = ["visible", "catchup", "first-copy"]
+OTHERS = ["visible", "stream", "catchup", "first-copy"]
+ARRIVALS = {"visible": "visible", "stream": "received"}  # and the name of the figures
 PLACES = ["native", "primary", "replica"]
 WAIT_SECONDS = 90
 
@@ -247,6 +249,9 @@ class Bench:
                         results[name][place].append(self.run_compared(name, place))
                 elif name == "visible":
                     results[name].append(self.run_pair("visible", "--rate", self.options.rate))
+                elif name == "stream":
+                    results[name].append(self.run_pair("stream", "--rate", self.options.rate, "--log",
+                                                       os.path.join(self.replica.data, "log")))
                 elif name == "catchup":
                     results[name].append(self.run_pair("catchup"))
         if "first-copy" in chosen:
@@ -276,11 +281,12 @@ def summarize(results):
                 entry["ratio_" + place] = median(
                     [r["per_second"] / n["per_second"] for r, n in zip(result[place], result["native"])])
             summary[name] = entry
-        elif name == "visible":
+        elif name in ARRIVALS:
+            what = ARRIVALS[name]
             summary[name] = {
                 "per_second": median([r["per_second"] for r in result]),
-                **{f"{p}_us": median([r["visible_us"][p] for r in result]) for p in ("p50", "p99", "max")},
-                **{f"{p}_from_call_us": median([r["visible_from_call_us"][p] for r in result])
+                **{f"{p}_us": median([r[what + "_us"][p] for r in result]) for p in ("p50", "p99", "max")},
+                **{f"{p}_from_call_us": median([r[what + "_from_call_us"][p] for r in result])
                    for p in ("p50", "p99")},
             }
         elif name == "catchup":
@@ -308,11 +314,12 @@ def table(summary):
         lines.append(f"{name:24}{cells[0]['per_second']:10.0f}{cells[1]['per_second']:10.0f}"
                      f"{entry['ratio_primary']:7.2f}{cells[2]['per_second']:10.0f}"
                      f"{entry['ratio_replica']:7.2f}   {latency}")
-    if "visible" in summary:
-        v = summary["visible"]
-        lines.append(f"visible on the replica after COMMIT returned, at {v['per_second']:.0f} commits/s: p50 "
-                     f"{v['p50_us']:.0f} us, p99 {v['p99_us']:.0f} us (after COMMIT was called: "
-                     f"{v['p50_from_call_us']:.0f}, {v['p99_from_call_us']:.0f})")
+    for name, where in (("visible", "visible in the replica's mount"), ("stream", "in the replica's log")):
+        if name in summary:
+            v = summary[name]
+            lines.append(f"{where} after COMMIT returned, at {v['per_second']:.0f} commits/s: p50 "
+                         f"{v['p50_us']:.0f} us, p99 {v['p99_us']:.0f} us (after COMMIT was called: "
+                         f"{v['p50_from_call_us']:.0f}, {v['p99_from_call_us']:.0f})")
     if "catchup" in summary:
         c = summary["catchup"]
         lines.append(f"after a run at full speed ({c['per_second']:.0f} commits/s, WAL NORMAL): the replica is "

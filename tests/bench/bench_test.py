@@ -41,6 +41,7 @@ def main():
             check(summary[name]["ratio_primary"] > 0 and summary[name]["ratio_replica"] > 0, f"{name} ratios")
             check(name in run.stdout, f"{name} is not in the table")
         for name, figures in {"visible": ["per_second", "p50_from_call_us", "p99_us"],
+                              "stream": ["per_second", "p50_from_call_us", "p99_us"],
                               "catchup": ["per_second", "catchup_ms"],
                               "first-copy": ["megabytes", "megabytes_per_second", "ratio"]}.items():
             for figure in figures:

@@ -1,10 +1,12 @@
-// Runs one workload on one SQLite database and prints what it measured as one line of JSON. Knows nothing of
-// echofs: tests/bench/bench.py runs it on a plain disk and in mounts, and compares.
+// Runs one workload on one SQLite database and prints what it measured as one line of JSON. tests/bench/bench.py
+// runs it on a plain disk and in mounts, and compares; but for `stream` it knows nothing of echofs.
 //
 //   read     point reads by rowid, each in a transaction of its own, after everything was read once
 //   write    transactions that insert one row of 100 random bytes
 //   visible  transactions at a fixed rate on DATABASE, while another thread polls --replica: how long after
 //            COMMIT returned (and after it was called) does it see them?
+//   stream   the same commits; polls --log, the directory of the replica's log: how long until the entry is in it,
+//            whether it is applied or not?
 //   catchup  `write`, then the time until --replica has the last row
 //   fill     writes a database of random content, --megabytes large
 //
@@ -13,17 +15,20 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "tests/bench/received_log.h"
 
 namespace {
 
@@ -35,10 +40,10 @@ using Clock = std::chrono::steady_clock;
 }
 
 constexpr char kUsage[] =
-    "usage: workload read|write|visible|catchup|fill DATABASE [--journal "
+    "usage: workload read|write|visible|stream|catchup|fill DATABASE [--journal "
     "wal|delete|truncate|persist]\n"
     "         [--synchronous off|normal|full] [--seconds S] [--count N] [--rate PER_SECOND] "
-    "[--replica PATH]\n"
+    "[--replica PATH] [--log DIRECTORY]\n"
     "         [--rows N] [--megabytes N]\n"
     "A run ends after --seconds, or after --count transactions when that is given.";
 
@@ -48,6 +53,7 @@ struct Options {
   std::string journal = "wal";
   std::string synchronous = "normal";
   std::string replica;
+  std::string log;
   double seconds = 1;
   std::uint64_t count = 0;  // 0: by time
   double rate = 1000;       // transactions a second
@@ -74,6 +80,7 @@ Options ParseOptions(int argc, char** argv) {
   take("--journal", [&](const std::string& v) { options.journal = v; });
   take("--synchronous", [&](const std::string& v) { options.synchronous = v; });
   take("--replica", [&](const std::string& v) { options.replica = v; });
+  take("--log", [&](const std::string& v) { options.log = v; });
   take("--seconds", [&](const std::string& v) { options.seconds = std::atof(v.c_str()); });
   take("--count",
        [&](const std::string& v) { options.count = std::strtoull(v.c_str(), nullptr, 10); });
@@ -248,47 +255,43 @@ void Catchup(const Options& options) {
               static_cast<long long>(behind), Seconds(Clock::now() - start) * 1000);
 }
 
-// When the transactions happened; index: id - first id.
+// When the transactions happened.
 struct Commit {
   Clock::time_point called;
   Clock::time_point returned;
   Clock::time_point seen;
 };
 
-void PollReplica(const Database& replica, std::int64_t first, std::vector<Commit>* commits) {
+// Asks how many of the commits have arrived until all have.
+void Poll(const std::function<std::size_t()>& arrived, std::vector<Commit>* commits) {
   // The pause leaves the processor to those who are measured.
   constexpr auto kPause = std::chrono::microseconds(20);
   prctl(PR_SET_TIMERSLACK, 1000);  // nanoseconds
-  Statement last(replica, "SELECT max(id) FROM t");
   std::size_t seen = 0;
   const Clock::time_point start = Clock::now();
   while (seen < commits->size()) {
-    const std::int64_t id = last.Run();
+    const std::size_t count = std::min(arrived(), commits->size());
     const Clock::time_point now = Clock::now();
-    while (seen < commits->size() && first + static_cast<std::int64_t>(seen) <= id) {
-      (*commits)[seen++].seen = now;
-    }
-    if (now - start > std::chrono::minutes(5)) Die("the replica did not show all transactions");
+    while (seen < count) (*commits)[seen++].seen = now;
+    if (now - start > std::chrono::minutes(5)) Die("the replica did not get all transactions");
     std::this_thread::sleep_for(kPause);
   }
 }
 
-void Visible(const Options& options) {
-  const auto database = OpenForWriting(options);
-  const auto replica = OpenReplica(options);
-  Statement insert(*database, "INSERT INTO t(v) VALUES (randomblob(100))");
-  insert.Run();
-  const std::int64_t first = sqlite3_last_insert_rowid(database->get()) + 1;
+// Commits at the asked rate while another thread polls, and prints after how long the commits arrived, under the
+// name `what`.
+void MeasureArrival(const Options& options, const char* what, Statement* insert,
+                    const std::function<std::size_t()>& arrived) {
   const double wanted =
       options.count != 0 ? static_cast<double>(options.count) : options.rate * options.seconds;
   std::vector<Commit> commits(std::max<std::size_t>(1, static_cast<std::size_t>(wanted)));
-  std::thread reader([&] { PollReplica(*replica, first, &commits); });
+  std::thread reader([&] { Poll(arrived, &commits); });
   prctl(PR_SET_TIMERSLACK, 1000);
   const Clock::time_point start = Clock::now();
   for (std::size_t i = 0; i < commits.size(); ++i) {
     std::this_thread::sleep_until(start + FromSeconds(static_cast<double>(i) / options.rate));
     commits[i].called = Clock::now();
-    insert.Run();
+    insert->Run();
     commits[i].returned = Clock::now();
   }
   const double seconds = Seconds(Clock::now() - start);
@@ -296,17 +299,47 @@ void Visible(const Options& options) {
   std::vector<float> from_return;
   std::vector<float> from_call;
   for (const Commit& commit : commits) {
-    // A poll may see it before COMMIT has returned.
+    // It may arrive before COMMIT has returned.
     from_return.push_back(
         static_cast<float>(std::max(0.0, Microseconds(commit.seen - commit.returned))));
     from_call.push_back(static_cast<float>(Microseconds(commit.seen - commit.called)));
   }
-  std::printf(
-      R"({"workload": "visible", "transactions": %zu, "seconds": %.4f, "per_second": %.1f, )"
-      R"("visible_us": %s, "visible_from_call_us": %s})"
-      "\n",
-      commits.size(), seconds, static_cast<double>(commits.size()) / seconds,
-      Percentiles(std::move(from_return)).c_str(), Percentiles(std::move(from_call)).c_str());
+  std::printf(R"({"workload": "%s", "transactions": %zu, "seconds": %.4f, "per_second": %.1f, )"
+              R"("%s_us": %s, "%s_from_call_us": %s})"
+              "\n",
+              options.workload.c_str(), commits.size(), seconds,
+              static_cast<double>(commits.size()) / seconds, what,
+              Percentiles(std::move(from_return)).c_str(), what,
+              Percentiles(std::move(from_call)).c_str());
+}
+
+void Visible(const Options& options) {
+  const auto database = OpenForWriting(options);
+  const auto replica = OpenReplica(options);
+  Statement insert(*database, "INSERT INTO t(v) VALUES (randomblob(100))");
+  insert.Run();
+  const std::int64_t before = sqlite3_last_insert_rowid(database->get());
+  Statement last(*replica, "SELECT max(id) FROM t");
+  MeasureArrival(options, "visible", &insert, [&last, before] {
+    return static_cast<std::size_t>(std::max<std::int64_t>(0, last.Run() - before));
+  });
+}
+
+void Stream(const Options& options) {
+  if (options.log.empty()) Die("stream needs --log");
+  const auto database = OpenForWriting(options);
+  const auto replica = OpenReplica(options);
+  Statement insert(*database, "INSERT INTO t(v) VALUES (randomblob(100))");
+  insert.Run();
+  const std::int64_t id = sqlite3_last_insert_rowid(database->get());
+  Statement last(*replica, "SELECT max(id) FROM t");
+  while (last.Run() < id) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  // What is visible is in the log; from here on every commit is the database's next entry.
+  echofs::ReceivedLog log(options.log, std::filesystem::path(options.database).filename());
+  const std::uint64_t before = log.NewestTxid();
+  if (before == 0) Die("the database has no entry in " + options.log);
+  MeasureArrival(options, "received", &insert,
+                 [&log, before] { return static_cast<std::size_t>(log.NewestTxid() - before); });
 }
 
 void Fill(const Options& options) {
@@ -329,7 +362,8 @@ void Fill(const Options& options) {
 int main(int argc, char** argv) {
   const Options options = ParseOptions(argc, argv);
   const std::map<std::string, void (*)(const Options&)> workloads = {
-      {"read", Read}, {"write", Write}, {"visible", Visible}, {"catchup", Catchup}, {"fill", Fill}};
+      {"read", Read},     {"write", Write},     {"visible", Visible},
+      {"stream", Stream}, {"catchup", Catchup}, {"fill", Fill}};
   const auto found = workloads.find(options.workload);
   if (found == workloads.end()) Die(kUsage);
   found->second(options);

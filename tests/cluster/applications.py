@@ -23,13 +23,14 @@ class Application:
         self.record = base + ".record"
         self.log = base + ".log"
         self.options = options
+        self.prefix = []  # a command that starts the program
         self.process = None
         self.counted = (0, 0)  # bytes of the record that were counted, and the lines in them
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = self.test.spawn(
-                [sys.executable, os.path.join(HERE, self.program + ".py"), self.path, self.record,
+                [*self.prefix, sys.executable, os.path.join(HERE, self.program + ".py"), self.path, self.record,
                  *self.options], stdout=log, stderr=log)
         return self
 

@@ -1,13 +1,29 @@
 """Three nodes and a lease: handoff, crash, pause, and a lease service that is away (design section 7)."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import harness
 import members
-from harness import wait_for
+from processes import WAIT_SECONDS, wait_for
 
 NAME = "app.db"
+# An application that commits when it is told to.
+TRANSACTION = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("INSERT INTO t VALUES ('of a former primary')")
+print("in a transaction", flush=True)
+sys.stdin.readline()
+try:
+    connection.execute("COMMIT")
+    print("committed", flush=True)
+except sqlite3.Error as error:
+    print("error:", error, flush=True)
+"""
 
 
 class FailoverCases:
@@ -62,18 +78,21 @@ class FailoverCases:
         leader = cluster.leader()
         leader.execute(NAME, "PRAGMA journal_mode=wal", "CREATE TABLE t(x)")
         cluster.wait_followed(leader)
-        connection = leader.connect(NAME)
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("INSERT INTO t VALUES ('of a former primary')")
+        # A process of its own: descriptors in a mount whose daemon is stopped hold up who is forked beside them.
+        application = self.spawn([sys.executable, "-c", TRANSACTION, leader.path(NAME)],
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.assertEqual(application.stdout.readline(), "in a transaction\n")
         leader.signal_daemon(signal.SIGSTOP)
         others = cluster.others(leader)
         new = cluster.leader(among=others)
         new.execute(NAME, "INSERT INTO t VALUES ('of the new primary')")
+        application.stdin.write("commit\n")
+        application.stdin.flush()
         leader.signal_daemon(signal.SIGCONT)
-        with self.assertRaises(Exception) as raised:
-            connection.execute("COMMIT")
-        print("the former primary's application was told:", raised.exception)
-        connection.close()
+        told = application.stdout.readline()
+        print("the former primary's application was told:", told.strip())
+        self.assertIn("error", told)
+        application.wait(timeout=WAIT_SECONDS)
         cluster.wait_converged()
         for node in cluster.running():
             self.assertEqual(node.execute(NAME, "SELECT x FROM t"), [("of the new primary",)])

@@ -16,12 +16,28 @@ class LongReaderTest(harness.ClusterTest):
     def start(self):
         cluster = self.cluster()
         writer = self.writer(cluster.primary.path(NAME), "wal", pause=0.0002)  # lets checkpoints in
-        cluster.primary.execute(NAME, "PRAGMA journal_mode=wal", "CREATE TABLE first(x)")
+        cluster.primary.execute(NAME, "PRAGMA journal_mode=wal", "CREATE TABLE changing(n, filler)",
+                                "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c LIMIT 100) "
+                                "INSERT INTO changing SELECT 0, randomblob(1000) FROM c")
         writer.start().wait_commits(50)
         cluster.wait_for_databases([NAME])
         harness.wait_for(lambda: cluster.replica.execute(NAME, "SELECT 1 FROM sqlite_schema WHERE name = 'written'"),
                          "the table on the replica")
+        # From here on `changing` is in the main file and not in the WAL.
+        self.wait_until_restarted(cluster, writer, self.wal_salts(cluster))
         return cluster, writer
+
+    def wal_salts(self, cluster):
+        with open(os.path.join(cluster.replica.data, "files", NAME + "-wal"), "rb") as file:
+            return file.read(24)[16:]
+
+    def wait_until_restarted(self, cluster, writer, salts):
+        """Until the replica's WAL has been started anew since it had these salts."""
+        def restarted():
+            writer.wait_records(100)
+            return self.wal_salts(cluster) != salts
+
+        harness.wait_for(restarted, "the WAL to be started anew")
 
     def wait_until_seen(self, writer, connection):
         """How long after its COMMIT returned the newest commit is seen at most, in seconds."""
@@ -48,28 +64,27 @@ class LongReaderTest(harness.ClusterTest):
         # It would be seven times as large if it grew evenly.
         self.assertLessEqual(last, max(SETTLED_LAG, 3 * first), lags)
 
-    def wal_salts(self, cluster):
-        with open(os.path.join(cluster.replica.data, "files", NAME + "-wal"), "rb") as file:
-            return file.read(24)[16:]
-
     def test_a2_a3_reader_stays_while_the_primary_commits_and_checkpoints(self):
         cluster, writer = self.start()
         old = cluster.replica.connect(NAME)
+        old.execute("PRAGMA cache_size=1")  # it asks the file system again each time
         old.execute("BEGIN")
-        question = "SELECT count(*), max(id), total(length(filler)) FROM written"
+        question = "SELECT (SELECT sum(n) FROM changing), count(*), max(id), total(length(filler)) FROM written"
         before = old.execute(question).fetchall()
         new = cluster.replica.connect(NAME)
         salts = self.wal_salts(cluster)
-        on_primary = cluster.primary.connect(NAME, timeout=0.1)
+        on_primary = cluster.primary.connect(NAME)
+        checkpointer = cluster.primary.connect(NAME, timeout=0.1)
         begin = writer.record_count()
         complete, delays, lags = 0, [], []
         while len(delays) < LOOKS or writer.record_count() < begin + COMMITS:
+            on_primary.execute("UPDATE changing SET n = n + 1")
             delays.append(self.wait_until_seen(writer, new))
             self.assertEqual(old.execute(question).fetchall(), before)
             lags.append(self.lag(cluster))
             if len(delays) % 3 == 0:
                 kind = ("TRUNCATE", "RESTART", "FULL")[len(delays) // 3 % 3]
-                busy = on_primary.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()[0]
+                busy = checkpointer.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()[0]
                 complete += not busy
         print(f"{writer.record_count() - begin} commits, {complete} checkpoints; {len(delays)} looked at: seen after "
               f"{statistics.median(delays) * 1000:.1f} ms (median), {max(delays) * 1000:.1f} ms (worst)")
@@ -79,8 +94,10 @@ class LongReaderTest(harness.ClusterTest):
         self.assertEqual(self.wal_salts(cluster), salts, "the WAL was started anew under a reader that uses it")
         old.execute("COMMIT")
         self.check_wal_is_reclaimed(cluster, writer, salts)
-        self.assertGreater(old.execute(question).fetchone()[0], before[0][0] + COMMITS)
-        for connection in (old, new, on_primary):
+        changes, rows = old.execute(question).fetchone()[:2]
+        self.assertEqual(changes, 100 * len(delays))
+        self.assertGreater(rows, before[0][1] + COMMITS)
+        for connection in (old, new, on_primary, checkpointer):
             connection.close()
         writer.stop()
         cluster.wait_converged()
@@ -90,12 +107,7 @@ class LongReaderTest(harness.ClusterTest):
         wal = os.path.join(cluster.replica.data, "files", NAME + "-wal")
         grown = os.path.getsize(wal)
         print(f"the replica's WAL grew to {grown >> 20} MiB")
-
-        def restarted():
-            writer.wait_records(100)
-            return self.wal_salts(cluster) != salts
-
-        harness.wait_for(restarted, "the WAL to be started anew")
+        self.wait_until_restarted(cluster, writer, salts)
         grown = os.path.getsize(wal)
         for _ in range(10):
             writer.wait_records(300)

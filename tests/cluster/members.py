@@ -5,11 +5,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 
 import harness
-from harness import HERE, Node, free_port, wait_for
+from applications import Application
+from harness import ECHOFS, Node
+from processes import WAIT_SECONDS, children_of, free_port, wait_for
 
 TTL_SECONDS = 2
 ETCD = "/usr/bin/etcd"
@@ -29,7 +29,7 @@ class LeaseServer:
         self.process = None
 
     def command(self):
-        return [harness.ECHOFS, "lease-server", "--listen", self.endpoint, "--data-dir",
+        return [ECHOFS, "lease-server", "--listen", self.endpoint, "--data-dir",
                 self.directory]
 
     def start(self):
@@ -40,14 +40,14 @@ class LeaseServer:
 
     def kill(self):
         self.process.kill()
-        self.process.wait(timeout=harness.WAIT_SECONDS)
+        self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
 
     def stop(self):
         if self.process is None:
             return
         self.process.terminate()
-        code = self.process.wait(timeout=harness.WAIT_SECONDS)
+        code = self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
         assert code == 0, f"the lease service ended with {code}"
 
@@ -99,10 +99,10 @@ class Member(Node):
 
     def kill(self, number=signal.SIGKILL):
         """Guardian and daemon, as the end of the machine would."""
-        for pid in [*harness.children_of(self.guardian), self.guardian]:
+        for pid in [*children_of(self.guardian), self.guardian]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        self.process.wait(timeout=harness.WAIT_SECONDS)
+        self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
         subprocess.run(["umount", "-l", self.mount], check=False, stderr=subprocess.DEVNULL)
 
@@ -138,7 +138,7 @@ class Members:
         def find():
             return next((node for node in (among or self.running()) if node.role() == "primary"), None)
 
-        return wait_for(find, "a primary", harness.WAIT_SECONDS * 2)
+        return wait_for(find, "a primary", WAIT_SECONDS * 2)
 
     def others(self, node):
         return [other for other in self.running() if other is not node]
@@ -173,7 +173,7 @@ class Members:
             return all(position == positions[0] for position in positions)
 
         wait_for(same, lambda: "the nodes to converge: " + json.dumps(last, indent=1),
-                 harness.WAIT_SECONDS * 4)
+                 WAIT_SECONDS * 4)
         return last[leader.name]
 
     def stop(self):
@@ -182,7 +182,7 @@ class Members:
         assert not any(codes.values()), f"exit codes {codes}"
 
 
-class Client(harness.Application):
+class Client(Application):
     """Commits on one node whenever that is the primary (client.py)."""
 
     program = "client"
@@ -233,9 +233,8 @@ class MembersTest(harness.ClusterTest):
         """Equal, sound databases on all nodes. Of what clients were told nothing is missing, but, without
         synchronous replication (D4), as many commits as the nodes keep as orphans of this database."""
         members.wait_converged()
-        orphans = sum(entry["change_sets"] for node in members.running()
-                      for entry in json.loads(node.echofs("orphans", "list", "--json").stdout)
-                      if entry["database"] == name)
+        orphans = sum(kept["databases"].get(name, 0) for node in members.running()
+                      for kept in json.loads(node.echofs("orphans", "list", "--json").stdout))
         told = {(client.options[0], number) for client in clients for number in client.records()}
         for node in members.running():
             with contextlib.closing(node.connect(name)) as connection:

@@ -2,7 +2,7 @@
 
 import members
 import network
-from harness import wait_for
+from processes import wait_for
 
 NAME = "app.db"
 

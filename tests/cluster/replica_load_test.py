@@ -12,6 +12,7 @@ import sqlite3
 import time
 
 import harness
+from memory_cgroup import MemoryCgroup
 
 SECONDS = harness.scaled(20, 300)
 
@@ -28,12 +29,20 @@ class ReplicaLoadTest(harness.ClusterTest):
                          == [(3,)], "the tables on the replica")
         return writer
 
-    def run_load(self, mode, reader_options, seconds=SECONDS, page_size=4096, disturb=lambda _: None):
-        """Readers with these options each, for so long; `disturb(cluster)` is called again and again."""
-        cluster = self.cluster()
+    def run_load(self, mode, reader_options, seconds=SECONDS, page_size=4096, disturb=lambda _: None, prefix=()):
+        """Readers with these options each, for so long; `disturb(cluster)` is called again and again.
+
+        `prefix` is a command that starts the readers and the replica's node.
+        """
+        cluster = self.cluster(start=False)
+        cluster.replica.prefix = list(prefix)
+        cluster.start()
         writer = self.start_writer(cluster, mode, page_size)
         path = cluster.replica.path("app.db")
-        readers = [harness.RingReader(self, path, *options).start() for options in reader_options]
+        readers = [harness.RingReader(self, path, *options) for options in reader_options]
+        for reader in readers:
+            reader.prefix = list(prefix)
+            reader.start()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             disturb(cluster)
@@ -112,6 +121,23 @@ class ReplicaLoadTest(harness.ClusterTest):
                 os.mkdir(self.directory)
                 self.run_load(mode, [[], ["mmap=100000000"], ["hold=0.05"]], SECONDS / 2,
                               disturb=self.drop_caches)
+
+    def run_squeezed_readers(self, mode):
+        """As in a container with little memory: what the daemon stores is its page cache, what is read the readers'."""
+        cgroup = MemoryCgroup(self)
+        reclaimed = []
+        self.run_load(mode, [[], ["mmap=100000000"], ["hold=0.05"], ["reopen=1"]],
+                      disturb=lambda _: reclaimed.append(cgroup.squeeze()), prefix=cgroup.prefix())
+        print(f"page cache was reclaimed {len(reclaimed)} times, {sum(reclaimed) >> 10} KiB in all")
+        self.assertGreater(sum(reclaimed), 0)
+
+    @harness.needs_root
+    def test_a2_readers_without_memory_for_pages_in_wal_mode(self):
+        self.run_squeezed_readers("wal")
+
+    @harness.needs_root
+    def test_a4_readers_without_memory_for_pages_in_delete_mode(self):
+        self.run_squeezed_readers("delete")
 
     @harness.needs_root
     def test_a2_attributes_changed_by_root_under_readers(self):

@@ -120,6 +120,14 @@ class RoleChangeTest(harness.ClusterTest):
     def test_r4_writers_on_both_nodes_go_on_in_persist_mode(self):
         self.run_handoffs("persist")
 
+    def write_error(self, connection):
+        with contextlib.closing(connection):
+            try:
+                connection.execute("INSERT INTO t VALUES ('never', '')")
+            except sqlite3.OperationalError as error:
+                return str(error)
+        return None
+
     def run_writer_that_stays(self, mode):
         nodes = self.nodes()
         writer = nodes.connect("a", "app.db")
@@ -137,6 +145,9 @@ class RoleChangeTest(harness.ClusterTest):
             writer.execute("COMMIT")
         with contextlib.suppress(sqlite3.OperationalError):
             writer.execute("ROLLBACK")
+        # It has left: the node joins the database as a replica, without an entry that wants to be applied.
+        harness.wait_for(lambda: self.write_error(nodes.connect("a", "app.db", timeout=0)) == "database is locked",
+                         "the replica's locks")
         other.execute("INSERT INTO t VALUES ('on b', '')")
 
         def rows(connection):
@@ -210,3 +221,56 @@ class RoleChangeTest(harness.ClusterTest):
                          "the same rows")
         nodes.check_same()
         nodes.end()
+
+    def run_rejoin(self, mode):
+        """A running primary becomes a replica with commits that the new primary lacks, under readers."""
+        nodes = self.nodes()
+        writer = harness.RingWriter(self, nodes.path("a", "app.db"), mode).start()
+        writer.wait_records(1)
+        # So that what the orphans touch is a small part.
+        filling = nodes.connect("a", "app.db", timeout=60)
+        filling.execute("CREATE TABLE filling(x)")
+        filling.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 4000) "
+                        "INSERT INTO filling SELECT randomblob(1000) FROM n")
+        filling.close()
+        writer.stop()
+        nodes.check_same()
+        readers = {node: [harness.RingReader(self, nodes.path(node, "app.db"), *options).start()
+                          for options in ((), ("open=ro", "mmap=1000000"), ("reopen=1",))]
+                   for node in "ab"}
+        nodes.ask("pause", "ok")
+        writer = harness.RingWriter(self, nodes.path("a", "app.db")).start()
+        writer.wait_records(50)
+        writer.stop()
+        idle = nodes.connect("a", "app.db")
+        orphan = idle.execute("SELECT group_concat(balance) FROM account").fetchone()
+        nodes.ask(f"split {WRITER_PATIENCE_MS}", "ok")
+        for reader in readers["a"]:
+            reader.wait_records(2)
+        there = harness.RingWriter(self, nodes.path("b", "app.db")).start()
+        there.wait_records(20)
+        databases, pages, orphans = map(int, nodes.ask("rejoin", "ok").split()[1:])
+        print(f"{mode}: {orphans} orphans, {pages} pages fetched")
+        self.assertEqual(databases, 1)
+        self.assertGreaterEqual(orphans, 50)
+        self.assertLess(pages, 300)
+        for reader in readers["a"] + readers["b"]:
+            reader.wait_records(3)
+        there.wait_records(20)
+        there.stop()
+        for reader in readers["a"] + readers["b"]:
+            reader.stop()
+        nodes.check_same()
+        rows = [nodes.connect(node, "app.db").execute("SELECT group_concat(balance) FROM account").fetchone()
+                for node in "ab"]
+        self.assertEqual(rows[0], rows[1])
+        self.assertEqual(idle.execute("SELECT group_concat(balance) FROM account").fetchone(), rows[0])
+        self.assertNotEqual(rows[0], orphan)
+        self.assertEqual(nodes.connect("a", "app.db").execute("PRAGMA integrity_check").fetchone(), ("ok",))
+        nodes.end()
+
+    def test_r5_running_primary_takes_its_orphans_back_under_readers_in_wal_mode(self):
+        self.run_rejoin("wal")
+
+    def test_r5_running_primary_takes_its_orphans_back_under_readers_in_delete_mode(self):
+        self.run_rejoin("delete")

@@ -5,7 +5,9 @@
 //
 // Reads commands from stdin, a line each, and answers each with a line: "handoff MS" (writers get so many
 // milliseconds to finish) says "ok MS", how long writers were kept out; "state" says the position of every database
-// on both nodes; "end" unmounts. A failure ends the process with exit code 1. For root.
+// on both nodes; "split MS" changes the roles without the entries since "pause", which only the old primary has then;
+// "rejoin" lets that one follow the new one over a socket, as a node does, and says "ok" and how many databases were
+// taken back, with how many pages, and how many change sets are kept as orphans; "end" unmounts. A failure ends the process with exit code 1. For root.
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -27,6 +29,11 @@
 #include "fs/file_system.h"
 #include "fs/mount.h"
 #include "replication/change_log.h"
+#include "replication/grpc_client.h"
+#include "replication/grpc_server.h"
+#include "replication/orphan_store.h"
+#include "replication/primary.h"
+#include "replication/replica.h"
 #include "replication/status_macros.h"
 
 namespace echofs {
@@ -105,6 +112,7 @@ class TestNode {
     return text;
   }
 
+  const std::string& directory() const { return directory_; }
   ChangeLog& log() { return *log_; }
   fs::DatabaseSet& databases() { return *databases_; }
 
@@ -153,6 +161,30 @@ void Follow(TestNode& primary, TestNode& replica,
   }
 }
 
+// As the apply queue does when nothing is to be applied.
+void JoinAll(TestNode& replica) {
+  for (const DatabasePosition& position : replica.log().Positions()) {
+    if (!position.dropped) Value(replica.databases().Join(position.name), "join");
+  }
+}
+
+// The server's side of a node that stays the primary.
+class PrimaryService final : public ReplicationService {
+ public:
+  explicit PrimaryService(Primary* primary) : primary_(primary) {}
+  absl::Status Follow(FollowServerStream& stream) override { return primary_->Follow(stream); }
+  absl::Status FetchDatabase(const v1::FetchDatabaseRequest& request,
+                             FetchServerStream& stream) override {
+    return primary_->FetchDatabase(request, stream);
+  }
+  absl::Status RequestHandoff(const v1::RequestHandoffRequest&) override {
+    return absl::FailedPreconditionError("roles change by command here");
+  }
+
+ private:
+  Primary* const primary_;
+};
+
 class Cluster {
  public:
   Cluster(const std::string& directory, const std::string& primary)
@@ -174,6 +206,61 @@ class Cluster {
     Check(primary_->databases().StopWriters(start + patience), "stopping writers");
     const absl::Time stopped = absl::Now();
     Follow(*primary_, *replica_);
+    SwapRoles();
+    return absl::Now() - stopped;
+  }
+
+  void Pause() {
+    absl::MutexLock lock(&mutex_);
+    following_ = false;
+  }
+
+  void Split(absl::Duration patience) {
+    absl::MutexLock lock(&mutex_);
+    Check(primary_->databases().StopWriters(absl::Now() + patience), "stopping writers");
+    SwapRoles();
+  }
+
+  std::string Rejoin() {
+    absl::MutexLock lock(&mutex_);
+    PrimaryIdentity identity;
+    identity.cluster_id = "test";
+    identity.node_id = "new";
+    identity.term = primary_->log().last_term();
+    source_ = std::make_unique<Primary>(identity, &primary_->log(), &primary_->databases(), [] {});
+    service_ = std::make_unique<PrimaryService>(source_.get());
+    server_ = Value(GrpcServer::Start("127.0.0.1:0", service_.get()), "server");
+    orphans_ = Value(OrphanStore::Open(PosixStorage(), replica_->directory() + "/data/orphans"),
+                     "orphans");
+    ReplicaOptions options;
+    options.node_id = "old";
+    options.cluster_id = "test";
+    options.temporary_directory = replica_->directory() + "/data/copies";
+    options.storage = PosixStorage();
+    options.orphans = orphans_.get();
+    options.connector = GrpcConnector();
+    joined_ = std::make_unique<Replica>(options, &replica_->log(), &replica_->databases());
+    Check(joined_->Start(), "replica");
+    joined_->Follow("127.0.0.1:" + std::to_string(server_->port()), identity.term);
+    while (!joined_->status().caught_up) absl::SleepFor(absl::Milliseconds(1));
+    const RewindStats rewinds = joined_->status().rewinds;
+    return fmt::format("{} {} {}", rewinds.databases, rewinds.pages, orphans_->change_sets());
+  }
+
+  std::string State() {
+    absl::MutexLock lock(&mutex_);
+    if (joined_ == nullptr) {
+      Follow(*primary_, *replica_);
+    } else {
+      while (joined_->status().applied_index < primary_->log().last_index()) {
+        absl::SleepFor(absl::Milliseconds(1));
+      }
+    }
+    return "a" + a_.State() + " b" + b_.State();
+  }
+
+ private:
+  void SwapRoles() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     const Term term{primary_->log().last_term().value + 1};
     Check(replica_->databases().BecomePrimary(term), "becoming the primary");
     Check(primary_->databases().BecomeReplica(), "becoming a replica");
@@ -182,21 +269,16 @@ class Cluster {
     primary_->SaveRole();
     replica_->SaveRole();
     Check(primary_->databases().ResumeWriters(), "resuming writers");
-    return absl::Now() - stopped;
   }
 
-  std::string State() {
-    absl::MutexLock lock(&mutex_);
-    Follow(*primary_, *replica_);
-    return "a" + a_.State() + " b" + b_.State();
-  }
-
- private:
   void FollowLoop() {
     while (!stop_) {
       {
         absl::MutexLock lock(&mutex_);
-        Follow(*primary_, *replica_, kTurn);
+        if (following_) {
+          Follow(*primary_, *replica_, kTurn);
+          JoinAll(*replica_);
+        }
       }
       absl::SleepFor(absl::Milliseconds(1));
     }
@@ -207,8 +289,15 @@ class Cluster {
   absl::Mutex mutex_;  // one role change, or one turn of following, at a time
   TestNode* primary_ = nullptr;
   TestNode* replica_ = nullptr;
+  bool following_ = true;
   std::atomic<bool> stop_{false};
   std::thread follower_;
+  // Since Rejoin.
+  std::unique_ptr<Primary> source_;
+  std::unique_ptr<PrimaryService> service_;
+  std::unique_ptr<GrpcServer> server_;
+  std::unique_ptr<OrphanStore> orphans_;
+  std::unique_ptr<Replica> joined_;
 };
 
 int Run(const std::string& directory, const std::string& primary) {
@@ -223,6 +312,14 @@ int Run(const std::string& directory, const std::string& primary) {
     if (command == "handoff") {
       const absl::Duration out = cluster.Handoff(absl::Milliseconds(milliseconds));
       std::cout << "ok " << absl::ToInt64Milliseconds(out) << std::endl;
+    } else if (command == "pause") {
+      cluster.Pause();
+      std::cout << "ok" << std::endl;
+    } else if (command == "split") {
+      cluster.Split(absl::Milliseconds(milliseconds));
+      std::cout << "ok" << std::endl;
+    } else if (command == "rejoin") {
+      std::cout << "ok " << cluster.Rejoin() << std::endl;
     } else if (command == "state") {
       std::cout << cluster.State() << std::endl;
     }

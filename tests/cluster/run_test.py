@@ -31,12 +31,16 @@ def list_tests():
             continue
         with open(os.path.join(HERE, file), encoding="utf-8") as source:
             tree = ast.parse(source.read())
-        for node in tree.body:
-            if not isinstance(node, ast.ClassDef):
+        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        for name, node in classes.items():
+            # Cases that classes of the same file share, in a class that is no test by its name.
+            if not name.endswith("Test"):
                 continue
-            for item in node.body:
+            bases = [classes[base.id] for base in node.bases
+                     if isinstance(base, ast.Name) and base.id in classes]
+            for item in (item for part in (*bases, node) for item in part.body):
                 if isinstance(item, ast.FunctionDef) and item.name.startswith("test_"):
-                    yield f"{file[:-3]}::{node.name}.{item.name}"
+                    yield f"{file[:-3]}::{name}.{item.name}"
 
 
 def descendants():
@@ -92,11 +96,11 @@ def wait_for_child(child):
     return None
 
 
-def clear_up(directory):
-    """Ends processes and mounts that are left. Returns what was there, as lines of text."""
+def clear_up(directory, patience):
+    """Ends processes and mounts that are left after so many seconds. Returns what was there, as lines of text."""
     left = []
-    # What ends on its own account gets a moment for it: helpers of a guardian that was killed.
-    end = time.monotonic() + 3
+    # What ends on its own account gets time for it: helpers of a guardian that was killed.
+    end = time.monotonic() + patience
     while time.monotonic() < end and (descendants() or mounts_below(directory)):
         reap()
         time.sleep(0.02)
@@ -112,7 +116,7 @@ def clear_up(directory):
         for flag in ("-f", "-l"):  # -f aborts the connection, so that nothing hangs in it any more
             subprocess.run(["umount", flag, point], timeout=20, check=False,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end and descendants():
         reap()
         time.sleep(0.02)
@@ -157,7 +161,7 @@ def run(name):
             sys.stderr.flush()
             os._exit(code)
     status = wait_for_child(child)
-    left = clear_up(directory)
+    left = clear_up(directory, 30 if status == 0 else 1)
     if status is None:
         print(f"the test did not end within {TEST_SECONDS} s")
     for line in left:

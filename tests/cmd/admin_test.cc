@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <fstream>
+#include <thread>
 
+#include "absl/synchronization/notification.h"
 #include "cmd/admin_client.h"
 #include "cmd/admin_server.h"
 #include "cmd/config.h"
@@ -42,6 +44,10 @@ TEST_CASE("admin: a status arrives as it was sent") {
   CHECK(got->last_error == sent.last_error);
   CHECK(got->log_first_index == sent.log_first_index);
   CHECK(got->log_size_bytes == sent.log_size_bytes);
+  CHECK(got->orphans == sent.orphans);
+  CHECK(got->rewinds.databases == sent.rewinds.databases);
+  CHECK(got->rewinds.pages == sent.rewinds.pages);
+  CHECK(got->rewinds.bytes == sent.rewinds.bytes);
   CHECK(got->version == Version());
   CHECK(got->pid == static_cast<std::uint64_t>(::getpid()));
   REQUIRE(got->replicas.size() == 1);
@@ -50,6 +56,70 @@ TEST_CASE("admin: a status arrives as it was sent") {
   CHECK(got->replicas[0].acked_index == sent.replicas[0].acked_index);
   CHECK(got->replicas[0].lag_ms == sent.replicas[0].lag_ms);
   CHECK(got->replicas[0].in_sync == sent.replicas[0].in_sync);
+  REQUIRE(got->nodes.size() == sent.nodes.size());
+  for (std::size_t i = 0; i < sent.nodes.size(); ++i) {
+    CHECK(got->nodes[i].node == sent.nodes[i].node);
+    CHECK(got->nodes[i].address == sent.nodes[i].address);
+    CHECK(got->nodes[i].candidate == sent.nodes[i].candidate);
+    CHECK(got->nodes[i].primary == sent.nodes[i].primary);
+    CHECK(got->nodes[i].in_sync == sent.nodes[i].in_sync);
+    CHECK(got->nodes[i].log_index == sent.nodes[i].log_index);
+    CHECK(got->nodes[i].log_term == sent.nodes[i].log_term);
+    CHECK(got->nodes[i].lag_ms == sent.nodes[i].lag_ms);
+  }
+}
+
+TEST_CASE(
+    "admin: a handoff and a promotion answer with the primary, or with the node's own error") {
+  const test::TempDir dir;
+  test::FakeAdminSource source;
+  const auto server = AdminServer::Start(AdminSocketPath(dir.path()), &source);
+  REQUIRE(server.ok());
+  const auto client = AdminClient::Connect(dir.path());
+  REQUIRE(client.ok());
+  CHECK((*client)->Handoff("")->node == "b");
+  const absl::StatusOr<PrimaryInfo> primary = (*client)->Handoff("d");
+  REQUIRE(primary.ok());
+  CHECK(primary->node == "d");
+  CHECK(primary->term == Term{4});
+  const absl::Status refused = (*client)->Handoff("c").status();
+  CHECK(refused == absl::FailedPreconditionError("c is not connected to this primary"));
+
+  CHECK((*client)->Promote(false)->term == Term{4});
+  CHECK((*client)->Promote(true)->term == Term{5});
+  // Not what the client says when the node is gone.
+  source.lease_service = false;
+  CHECK((*client)->Promote(false).status() ==
+        absl::FailedPreconditionError("the lease service cannot be asked"));
+}
+
+// A handoff that takes as long as the test wants.
+class SlowHandoff : public test::FakeAdminSource {
+ public:
+  absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) override {
+    begun.Notify();
+    end.WaitForNotification();
+    return FakeAdminSource::Handoff(to);
+  }
+
+  absl::Notification begun;
+  absl::Notification end;
+};
+
+TEST_CASE("admin: a node tells its state while a handoff is under way") {
+  const test::TempDir dir;
+  SlowHandoff source;
+  const auto server = AdminServer::Start(AdminSocketPath(dir.path()), &source);
+  REQUIRE(server.ok());
+  absl::StatusOr<PrimaryInfo> primary;
+  std::thread asking([&] { primary = (*AdminClient::Connect(dir.path()))->Handoff("b"); });
+  source.begun.WaitForNotification();
+  const auto client = AdminClient::Connect(dir.path());
+  REQUIRE(client.ok());
+  CHECK((*client)->Status().ok());
+  source.end.Notify();
+  asking.join();
+  CHECK(primary.ok());
 }
 
 TEST_CASE("admin: databases, local files and change sets arrive as they were sent") {

@@ -48,7 +48,10 @@ TEST_CASE("command line: mistakes end with exit code 2 and a message on stderr")
   for (const char* arguments :
        {"", "nonsense", "status", "log --data-dir /x", "mount", "mount --data-dir /x",
         "status --fuse-dir /x", "mount --fuse-dir /x --data-dir /y --", "version -- sh", "config",
-        "config check --config /no/such/file",
+        "config check --config /no/such/file", "run --data-dir /x", "run --data-dir /x --",
+        "run -- true", "handoff", "promote", "handoff --data-dir /x b",
+        "promote --data-dir /x -- sh", "lease-server", "lease-server --listen a:1",
+        "lease-server --listen a --data-dir /x",
         "mount --fuse-dir /x --data-dir /y --log-level loud"}) {
     INFO(arguments);
     const Result result = Run(arguments, /*errors=*/true);
@@ -78,6 +81,11 @@ TEST_CASE("command line: failures end with exit code 1") {
   const Result status = Run("status --data-dir " + dir.path(), /*errors=*/true);
   CHECK(status.exit_code == 1);
   CHECK_THAT(status.output, HasText("no echofs is running"));
+  for (const char* command : {"handoff", "promote", "promote --force"}) {
+    const Result result = Run(std::string(command) + " --data-dir " + dir.path(), /*errors=*/true);
+    CHECK(result.exit_code == 1);
+    CHECK_THAT(result.output, HasText("no echofs is running"));
+  }
   const Result mount = Run(
       "mount --fuse-dir " + dir.path() + "/none --data-dir " + dir.path() + "/d", /*errors=*/true);
   CHECK(mount.exit_code == 1);
@@ -104,6 +112,41 @@ TEST_CASE("command line: status, databases and log ask the running node") {
 
   std::ofstream(dir.path() + "/e.yml") << "data: { dir: " << dir.path() << " }\n";
   CHECK(Run("status --config " + dir.path() + "/e.yml").exit_code == 0);
+}
+
+TEST_CASE("command line: handoff and promote say who is the primary, in one line") {
+  const test::TempDir dir;
+  test::FakeAdminSource source;
+  const auto server = AdminServer::Start(AdminSocketPath(dir.path()), &source);
+  REQUIRE(server.ok());
+  const std::string node = " --data-dir " + dir.path();
+  CHECK(Run("handoff" + node).output == "b is the primary now, term 4\n");
+  CHECK(Run("handoff --to d" + node).output == "d is the primary now, term 4\n");
+  const Result refused = Run("handoff --to c" + node, /*errors=*/true);
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.output == "echofs: c is not connected to this primary\n");
+
+  CHECK(Run("promote" + node).output == "a is the primary now, term 4\n");
+  CHECK(Run("promote --force" + node).output == "a is the primary now, term 5\n");
+  source.role = "candidate";
+  CHECK_THAT(Run("promote --force" + node, /*errors=*/true).output,
+             HasText("this node's log ends at entry 12 of term 3"));
+  CHECK(Run("promote" + node, /*errors=*/true).output.empty());
+  source.lease_service = false;
+  const Result failed = Run("promote" + node, /*errors=*/true);
+  CHECK(failed.exit_code == 1);
+  CHECK(failed.output == "echofs: the lease service cannot be asked\n");
+}
+
+TEST_CASE("command line: config check lists what exec runs and skips") {
+  const test::TempDir dir;
+  std::ofstream(dir.path() + "/e.yml")
+      << "fuse: { dir: /m }\ndata: { dir: /d }\nlease: { candidate: false }\n"
+         "exec: [ { cmd: \"migrate 'a b'\", if-candidate: true }, { cmd: app } ]\n";
+  const Result result = Run("config check --config " + dir.path() + "/e.yml");
+  CHECK(result.exit_code == 0);
+  CHECK_THAT(result.output, HasText("skips     migrate 'a b' (not a candidate)\n"
+                                    "runs      app\n"));
 }
 
 }  // namespace

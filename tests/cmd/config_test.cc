@@ -49,7 +49,7 @@ grpc:        { listen: 0.0.0.0:20202, advertise: "${HOSTNAME}:20202", tls: { cer
 http:        { listen: 127.0.0.1:20203 }        # /metrics /health /info /events
 lease:       { type: static, candidate: false, ttl: 20s, endpoints: [ ], key: k, primary: "b:1" }
 replication: { min-sync-replicas: 0, sync: fsync, ack-timeout: 500ms, reader-timeout: 1m }
-exec:        [ ]
+exec:        [ { cmd: "migrate --db '${DATA}/a b'", if-candidate: true }, { cmd: app } ]
 log:         { level: debug, format: json }
 )",
                                                     "echofs.yml", kEnvironment);
@@ -69,6 +69,12 @@ log:         { level: debug, format: json }
   CHECK(config->lease.primary == "b:1");
   CHECK(config->replication.ack_timeout == absl::Milliseconds(500));
   CHECK(config->replication.reader_timeout == absl::Minutes(1));
+  REQUIRE(config->exec.size() == 2);
+  CHECK(config->exec[0].text == "migrate --db '/data/a b'");
+  CHECK(config->exec[0].words == std::vector<std::string>{"migrate", "--db", "/data/a b"});
+  CHECK(config->exec[0].if_candidate);
+  CHECK(config->exec[1].words == std::vector<std::string>{"app"});
+  CHECK_FALSE(config->exec[1].if_candidate);
   CHECK(config->log.level == "debug");
   CHECK(config->log.format == LogFormat::kJson);
   CHECK_FALSE(config->IsPrimary());
@@ -101,7 +107,10 @@ TEST_CASE("config: wrong kinds of values are errors that say what was expected")
   CHECK(ParseError("\ndata: /var") == "echofs.yml:2: data: expected a mapping of keys");
   CHECK_THAT(ParseError("node: { id: [ a ] }"), HasText("node.id: expected a single value"));
   CHECK_THAT(ParseError("fuse: { dir: { a: b } }"), HasText("found a mapping"));
-  CHECK_THAT(ParseError("lease: { endpoints: a }"), HasText("expected a list"));
+  CHECK_THAT(ParseError("lease: { endpoints: a }"),
+             HasText("lease.endpoints: 'a' is not an address"));
+  CHECK_THAT(ParseError("lease: { endpoints: [ { a: b } ] }"), HasText("found a mapping"));
+  CHECK_THAT(ParseError("exec: a"), HasText("expected a list"));
   CHECK_THAT(ParseError("- a\n- b"), HasText("expected a mapping"));
   CHECK_THAT(ParseError("a: b: c"), HasText("echofs.yml:1: not valid YAML"));
 }
@@ -119,16 +128,50 @@ TEST_CASE("config: wrong values are errors that say what was expected") {
   CHECK_THAT(ParseError("log: { level: loud }"), HasText("trace, debug, info, warn, error"));
   CHECK_THAT(ParseError("log: { format: xml }"), HasText("text, json"));
   CHECK_THAT(ParseError("lease: { type: consul }"), HasText("static, service or etcd"));
+  CHECK_THAT(ParseError("lease: { endpoints: [ \"a:1\", \"b\" ] }"),
+             HasText("'b' is not an address"));
+  CHECK_THAT(ParseError("lease: { key: \"a b\" }"), HasText("without spaces"));
+  CHECK_THAT(ParseError("lease: { key: a/ }"), HasText("without a slash at the end"));
   CHECK_THAT(ParseError("replication: { sync: never }"), HasText("fsync, always"));
   CHECK_THAT(ParseError("node: { id: \"a b\" }"), HasText("without spaces"));
+}
+
+TEST_CASE("config: mistakes in exec are errors that name the line of the entry") {
+  CHECK_THAT(ParseError("exec: app"), HasText("echofs.yml:1: exec: expected a list, such as"));
+  CHECK_THAT(ParseError("exec: { cmd: app }"), HasText("exec: expected a list"));
+  CHECK_THAT(ParseError("exec:\n  - cmd: a\n  - app\n"),
+             HasText("echofs.yml:3: exec: expected mappings with the keys cmd and if-candidate"));
+  CHECK_THAT(ParseError("exec:\n  - cmd: a\n  - cmd: b\n    if-candidat: true\n"),
+             HasText("echofs.yml:4: exec: unknown key if-candidat; the keys of an entry are"));
+  CHECK_THAT(ParseError("exec:\n  - cmd: a\n  - if-candidate: true\n"),
+             HasText("echofs.yml:3: exec: an entry has no cmd"));
+  CHECK_THAT(ParseError("exec: [ { cmd: } ]"), HasText("an entry has no cmd"));
+  CHECK_THAT(ParseError("exec: [ { cmd: \"\" } ]"), HasText("there is no command"));
+  CHECK_THAT(ParseError("exec: [ { cmd: a, cmd: b } ]"), HasText("exec: cmd is set twice"));
+  CHECK_THAT(ParseError("exec: [ { cmd: [ a, b ] } ]"), HasText("cmd: expected a single value"));
+  CHECK_THAT(ParseError("exec: [ { cmd: a, if-candidate: yes } ]"),
+             HasText("exec: if-candidate: 'yes' is not true or false"));
+  CHECK_THAT(ParseError("exec:\n- cmd: \"a | b\"\n"),
+             HasText("echofs.yml:2: exec: cmd: 'a | b': commands are run without a shell"));
+  CHECK_THAT(ParseError("exec: [ { cmd: \"a 'b\" } ]"), HasText("a ' is not closed"));
+  CHECK_THAT(ParseError("exec: [ { cmd: \"${NONE}\" } ]"),
+             HasText("the environment variable NONE is not set"));
+}
+
+TEST_CASE("config: exec may be empty, and a variable may hold a command with its arguments") {
+  for (const char* text : {"exec:", "exec: [ ]"}) {
+    CHECK(ParseConfig(text, "echofs.yml", kEnvironment)->exec.empty());
+  }
+  const absl::StatusOr<Config> config = ParseConfig("exec: [ { cmd: \"${APP}\" } ]", "echofs.yml",
+                                                    Variables({{"APP", "app --name 'x y'"}}));
+  REQUIRE(config.ok());
+  CHECK(config->exec[0].words == std::vector<std::string>{"app", "--name", "x y"});
 }
 
 TEST_CASE("config: what this version does not implement is refused, never ignored") {
   for (const char* text :
        {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }",
-        "http: { listen: \"0.0.0.0:80\" }", "lease: { type: service }", "lease: { type: etcd }",
-        "lease: { endpoints: [ \"a:1\" ] }", "replication: { min-sync-replicas: 1 }",
-        "replication: { sync: always }", "exec: [ { cmd: a } ]"}) {
+        "http: { listen: \"0.0.0.0:80\" }"}) {
     INFO(text);
     CHECK_THAT(ParseError(text), HasText("not supported in this version"));
   }
@@ -225,6 +268,53 @@ TEST_CASE("config: what does not fit together is an error that says what to do")
   flags = Directories();
   flags.log_level = "x";
   CHECK_THAT(LoadError(flags), HasText("--log-level"));
+}
+
+std::string LeaseError(const std::string& lease) {
+  const test::TempDir dir;
+  ConfigFlags flags = Directories();
+  flags.config_file = dir.path() + "/echofs.yml";
+  std::ofstream(flags.config_file) << lease;
+  return LoadError(flags);
+}
+
+TEST_CASE("config: a lease service takes a list of endpoints, or one") {
+  for (const char* endpoints : {"[ \"10.0.0.9:1\" ]", "10.0.0.9:1", "\"${LEASE}\""}) {
+    INFO(endpoints);
+    const test::TempDir dir;
+    ConfigFlags flags = Directories();
+    flags.config_file = dir.path() + "/echofs.yml";
+    std::ofstream(flags.config_file)
+        << "grpc: { listen: 10.0.0.1:7 }\n"
+        << "lease: { type: service, ttl: 1s, endpoints: " << endpoints << " }\n";
+    const absl::StatusOr<Config> config =
+        LoadConfig(flags, Variables({{"HOSTNAME", "box"}, {"LEASE", "10.0.0.9:1"}}));
+    INFO(config.status());
+    REQUIRE(config.ok());
+    CHECK(config->lease.type == LeaseType::kService);
+    CHECK(config->lease.endpoints == std::vector<std::string>{"10.0.0.9:1"});
+    CHECK(config->lease.key == "echofs");
+    CHECK_FALSE(config->IsPrimary());
+  }
+}
+
+TEST_CASE("config: settings of the lease that do not fit together are errors that say what to do") {
+  const std::string grpc = "grpc: { listen: 10.0.0.1:7 }\n";
+  CHECK_THAT(LeaseError(grpc + "lease: { endpoints: \"a:1\", primary: \"10.0.0.1:7\" }"),
+             HasText("lease.type is static"));
+  CHECK_THAT(LeaseError(grpc + "lease: { type: service }"),
+             HasText("lease.endpoints is empty") && HasText("lease server"));
+  CHECK_THAT(LeaseError(grpc + "lease: { type: etcd }"), HasText("each member of etcd"));
+  CHECK_THAT(LeaseError("lease: { type: etcd, endpoints: \"a:1\" }"),
+             HasText("grpc.listen is not set"));
+  CHECK_THAT(LeaseError(grpc + "lease: { type: etcd, endpoints: \"a:1\", primary: \"b:1\" }"),
+             HasText("remove lease.primary"));
+  CHECK_THAT(LeaseError(grpc + "lease: { type: service, endpoints: \"a:1\", ttl: 999ms }"),
+             HasText("from 1s to 24h"));
+  CHECK_THAT(LeaseError(grpc + "lease: { type: etcd, endpoints: \"a:1\", ttl: 1s }"),
+             HasText("from 2s to 24h"));
+  CHECK_THAT(LeaseError(grpc + "lease: { type: etcd, endpoints: \"a:1\", ttl: 25h }"),
+             HasText("from 2s to 24h"));
 }
 
 TEST_CASE("config: a file that cannot be read is a clear error") {

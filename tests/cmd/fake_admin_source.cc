@@ -5,10 +5,10 @@ namespace echofs::cmd::test {
 NodeStatus FakeAdminSource::Status() {
   NodeStatus status;
   status.node = "a";
-  status.role = "primary";
-  status.ready = true;
+  status.role = role;
+  status.ready = ready;
   status.term = {3};
-  status.primary = "a";
+  if (role == "primary") status.primary = "a";
   status.log_index = {12};
   status.log_term = {3};
   status.in_sync = {"a", "b"};
@@ -18,10 +18,36 @@ NodeStatus FakeAdminSource::Status() {
                       .acked_index = {11},
                       .lag_ms = 40,
                       .in_sync = true}};
+  status.nodes = {{.node = "a",
+                   .address = "10.0.0.1:20202",
+                   .candidate = true,
+                   .primary = true,
+                   .in_sync = true,
+                   .log_index = {12},
+                   .log_term = {3},
+                   .lag_ms = std::nullopt},
+                  {.node = "b",
+                   .address = "10.0.0.2:20202",
+                   .candidate = true,
+                   .primary = false,
+                   .in_sync = true,
+                   .log_index = {11},
+                   .log_term = {3},
+                   .lag_ms = 40},
+                  {.node = "reports",
+                   .address = "10.0.0.3:20202",
+                   .candidate = false,
+                   .primary = false,
+                   .in_sync = false,
+                   .log_index = {7},
+                   .log_term = {2},
+                   .lag_ms = std::nullopt}};
   status.cluster_id = "c1";
   status.last_error = "the disk is full";
   status.log_first_index = {2};
   status.log_size_bytes = 65536;
+  status.orphans = 5;
+  status.rewinds = {2, 30, 122880};
   return status;
 }
 
@@ -69,6 +95,16 @@ absl::Status FakeAdminSource::ChangeSets(
     if (!visit(summary)) break;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<PrimaryInfo> FakeAdminSource::Handoff(const std::string& to) {
+  if (to == "c") return absl::FailedPreconditionError("c is not connected to this primary");
+  return PrimaryInfo{to.empty() ? "b" : to, {4}};
+}
+
+absl::StatusOr<PrimaryInfo> FakeAdminSource::Promote(bool force) {
+  if (!lease_service) return absl::UnavailableError("the lease service cannot be asked");
+  return PrimaryInfo{"a", {force ? 5U : 4U}};
 }
 
 }  // namespace echofs::cmd::test

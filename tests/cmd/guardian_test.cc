@@ -3,135 +3,32 @@
 #include "cmd/guardian.h"
 
 #include <fcntl.h>
-#include <grp.h>
 #include <sys/file.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <fstream>
 
 #include "cmd/fuse_mount.h"
-#include "cmd/mount_table.h"
-#include "tests/cmd/test_daemon.h"
-#include "tests/cmd/test_util.h"
+#include "tests/cmd/guardian_node.h"
 
 namespace echofs::cmd {
 namespace {
 
 using test::HasText;
+using test::IsMounted;
 using test::ReadFile;
 using test::WaitFor;
+using test::WaitForExit;
+using Node = test::GuardianNode;
 
 constexpr uid_t kNobody = 65534;
 // The promise is a second; the rest is for a machine that is busy with other tests.
-constexpr std::chrono::seconds kGoneLimit{3};
-
-bool IsMounted(const std::string& mount_point) {
-  return FindMountOn(ReadMountTable(), mount_point).has_value();
-}
-
-// Waits for a child; nothing when it does not end.
-std::optional<int> WaitForExit(pid_t pid) {
-  int status = 0;
-  if (!WaitFor([&] { return ::waitpid(pid, &status, WNOHANG) == pid; })) return std::nullopt;
-  return ShellExitCode(status);
-}
-
-// A guardian with the test daemon, in processes of their own.
-class Node {
- public:
-  Node() : mount_point_(dir_.path() + "/a mount") {
-    REQUIRE(::mkdir(mount_point_.c_str(), 0755) == 0);
-    options_.config.fuse.dir = mount_point_;
-    daemon_options_.pid_file = dir_.path() + "/daemon.pid";
-    daemon_options_.marker = dir_.path() + "/marker";
-  }
-  ~Node() {
-    if (guardian_ > 0) ::kill(guardian_, SIGKILL);
-    if (const int pid = daemon_pid(); pid > 0 && guardian_ > 0) ::kill(pid, SIGKILL);
-    if (guardian_ > 0) ::waitpid(guardian_, nullptr, 0);
-    while (IsMounted(mount_point_) && ::umount2(mount_point_.c_str(), MNT_DETACH) == 0) {
-    }
-  }
-  Node(const Node&) = delete;
-  Node& operator=(const Node&) = delete;
-
-  // `uid`: who runs it.
-  void Start(uid_t uid = 0) {
-    ::unlink(daemon_options_.pid_file.c_str());
-    std::fflush(nullptr);  // what Catch has buffered is not to be written twice
-    guardian_ = ::fork();
-    if (guardian_ != 0) return;
-    const int log = ::open(log_path().c_str(), O_CREAT | O_WRONLY | O_APPEND, 0666);
-    ::dup2(log, STDERR_FILENO);
-    ::dup2(log, STDOUT_FILENO);
-    if (uid != 0 && (::setgroups(0, nullptr) != 0 || ::setgid(uid) != 0 || ::setuid(uid) != 0)) {
-      ::_exit(99);
-    }
-    ::_exit(RunGuardian(options_, [this](const DaemonContext& context) {
-      return test::RunTestDaemon(context, daemon_options_);
-    }));
-  }
-
-  bool WaitUntilReady() {
-    return WaitFor(
-        [this] { return daemon_pid() > 0 && ReadFile(mount_point_ + "/hello") == "hello\n"; });
-  }
-
-  // Exit code; nothing when it does not end.
-  std::optional<int> WaitForEnd() {
-    const std::optional<int> code = WaitForExit(guardian_);
-    if (code) guardian_ = 0;
-    return code;
-  }
-
-  // A process that opens `name` in the mount. It ends with errno, or 0; with `hold`, it keeps the
-  // file open until it is killed.
-  pid_t StartClient(const std::string& name, bool hold = false) {
-    const pid_t client = ::fork();
-    if (client != 0) return client;
-    const int fd = ::open((mount_point_ + "/" + name).c_str(), O_RDONLY);
-    if (fd < 0) ::_exit(errno);
-    std::ofstream(daemon_options_.marker) << "x" << std::flush;
-    if (!hold) ::_exit(0);
-    for (;;) ::pause();
-  }
-  bool WaitForMarker() {
-    return WaitFor([this] { return ::access(daemon_options_.marker.c_str(), F_OK) == 0; });
-  }
-
-  bool WaitUntilGone(std::chrono::steady_clock::duration* took) {
-    const auto begin = std::chrono::steady_clock::now();
-    const bool gone = WaitFor([this] { return !IsMounted(mount_point_); });
-    *took = std::chrono::steady_clock::now() - begin;
-    return gone;
-  }
-
-  int daemon_pid() const {
-    const std::string text = ReadFile(daemon_options_.pid_file);
-    return text.empty() ? 0 : std::stoi(text);
-  }
-  pid_t guardian() const { return guardian_; }
-  const std::string& mount_point() const { return mount_point_; }
-  const std::string& dir() const { return dir_.path(); }
-  std::string log_path() const { return dir_.path() + "/log"; }
-  std::string log() const { return ReadFile(log_path()); }
-  GuardianOptions& options() { return options_; }
-  test::TestDaemonOptions& daemon_options() { return daemon_options_; }
-
- private:
-  const test::TempDir dir_;
-  const std::string mount_point_;
-  GuardianOptions options_;
-  test::TestDaemonOptions daemon_options_;
-  pid_t guardian_ = 0;
-};
+constexpr std::chrono::seconds kGoneLimit{20};
 
 TEST_CASE("guardian: SIGTERM ends in order, without a helper left") {
   Node node;
@@ -277,63 +174,6 @@ TEST_CASE("guardian: aborting a mount that is gone does not touch its successor"
   AbortAndDetach(first->ref);
   CHECK_FALSE(IsMounted(node.mount_point()));
   AbortAndDetach(first->ref);
-}
-
-TEST_CASE("guardian: the command runs when the mount is ready, and its exit code is ours") {
-  Node node;
-  node.options().command = {"sh", "-c", "cat '" + node.mount_point() + "/hello'; exit 7"};
-  node.Start();
-  CHECK(node.WaitForEnd() == 7);
-  CHECK(node.log() == "hello\n");
-  CHECK_FALSE(IsMounted(node.mount_point()));
-}
-
-TEST_CASE("guardian: a command that cannot be started ends the node") {
-  Node node;
-  node.options().command = {"/no/such/program"};
-  node.Start();
-  CHECK(node.WaitForEnd() == 127);
-  CHECK_THAT(node.log(), HasText("cannot run the command"));
-  CHECK_FALSE(IsMounted(node.mount_point()));
-}
-
-TEST_CASE("guardian: SIGTERM ends the command first, while the mount still works") {
-  Node node;
-  node.options().command = {"sh", "-c",
-                            "trap 'cat \"" + node.mount_point() + "/hello\"; exit 5' TERM; : >" +
-                                node.dir() + "/marker; while :; do sleep 0.01; done"};
-  node.Start();
-  REQUIRE(node.WaitForMarker());
-  ::kill(node.guardian(), SIGTERM);
-  CHECK(node.WaitForEnd() == 5);
-  CHECK(node.log() == "hello\n");
-}
-
-TEST_CASE("guardian: a command that ignores SIGTERM is killed after its time") {
-  Node node;
-  node.options().command_grace = std::chrono::milliseconds(100);
-  node.options().command = {
-      "sh", "-c", "trap '' TERM; : >" + node.dir() + "/marker; while :; do sleep 0.01; done"};
-  node.Start();
-  REQUIRE(node.WaitForMarker());
-  ::kill(node.guardian(), SIGTERM);
-  CHECK(node.WaitForEnd() == 128 + SIGKILL);
-  CHECK_THAT(node.log(), HasText("it is killed"));
-}
-
-TEST_CASE("guardian: the command is ended when the daemon or the guardian dies") {
-  for (const bool kill_guardian : {false, true}) {
-    Node node;
-    node.options().command = {"sh", "-c",
-                              "echo $$ >" + node.dir() + "/pid; : >" + node.dir() +
-                                  "/marker; while :; do sleep 0.01; done"};
-    node.Start();
-    REQUIRE(node.WaitForMarker());
-    const int command = std::stoi(ReadFile(node.dir() + "/pid"));
-    ::kill(kill_guardian ? node.guardian() : node.daemon_pid(), SIGKILL);
-    CHECK(node.WaitForEnd() == 128 + SIGKILL);
-    CHECK(WaitFor([&] { return !test::IsAlive(command); }));
-  }
 }
 
 // Lets everybody open /dev/fuse, as udev does on most systems.

@@ -15,7 +15,7 @@
 namespace echofs::cmd::test {
 namespace {
 
-constexpr std::chrono::seconds kPatience{30};
+constexpr std::chrono::seconds kPatience{180};
 constexpr std::chrono::milliseconds kPollInterval{2};
 
 }  // namespace

@@ -164,7 +164,7 @@ TEST_CASE("applied positions survive a restart, and a damaged slot counts as fre
     REQUIRE(positions.ok());
     REQUIRE((*positions)->Set("a.db", LogIndex{7}, Txid{3}).ok());
     REQUIRE((*positions)->Set("dir/b.db", LogIndex{8}, Txid{1}).ok());
-    REQUIRE((*positions)->SetSynced("a.db", LogIndex{6}).ok());
+    REQUIRE((*positions)->SetSynced("a.db", LogIndex{6}, (*positions)->Removals()).ok());
     REQUIRE((*positions)->Set("a.db", LogIndex{9}, Txid{4}).ok());
     REQUIRE((*positions)->Set("gone.db", LogIndex{1}, Txid{1}).ok());
     REQUIRE((*positions)->Remove("gone.db").ok());

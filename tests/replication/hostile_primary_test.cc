@@ -41,6 +41,7 @@ class FakePrimary final : public ReplicationService {
     response.mutable_hello()->set_cluster_id("c");
     response.mutable_hello()->set_node("fake");
     response.mutable_hello()->set_term(1);
+    AddTerms(response.mutable_hello());
     if (!stream.Write(response)) return absl::OkStatus();
     const Script& script = scripts.at(0);
     for (std::size_t i = request.hello().last_index() == 0 ? 0 : 1; i < script.size(); ++i) {
@@ -61,6 +62,12 @@ class FakePrimary final : public ReplicationService {
     absl::MutexLock lock(&mutex_);
     scripts_ = std::move(scripts);
   }
+  // The history of terms in its Hellos; its log ends at `last_index`.
+  void SetTerms(std::vector<TermStart> terms, std::uint64_t last_index) {
+    absl::MutexLock lock(&mutex_);
+    terms_ = std::move(terms);
+    last_index_ = last_index;
+  }
   int calls() {
     absl::MutexLock lock(&mutex_);
     return calls_;
@@ -72,7 +79,18 @@ class FakePrimary final : public ReplicationService {
   std::string address() const { return "127.0.0.1:" + std::to_string(server_->port()); }
 
  private:
+  void AddTerms(v1::Hello* hello) {
+    absl::MutexLock lock(&mutex_);
+    hello->set_last_index(last_index_);
+    for (const TermStart& start : terms_) {
+      hello->add_terms()->set_term(start.term.value);
+      hello->mutable_terms()->rbegin()->set_first_index(start.first.value);
+    }
+  }
+
   absl::Mutex mutex_;
+  std::vector<TermStart> terms_ ABSL_GUARDED_BY(mutex_);
+  std::uint64_t last_index_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<Script> scripts_ ABSL_GUARDED_BY(mutex_) = {{}};
   int calls_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::Hello last_hello_ ABSL_GUARDED_BY(mutex_);
@@ -150,6 +168,7 @@ TEST_CASE("damaged and impossible records are refused, and the stream starts aga
   bad["gap in digests"] = Chunk(Record([](LogEntry& entry) { entry.digest_before = 7; }));
   bad["hello again"].mutable_hello()->set_node("x");
   bad["base after records"].mutable_base()->set_index(100);
+  bad["rewind after records"].mutable_rewind()->set_index(0);
   bad["nothing"] = v1::FollowResponse();
   bad["other term"].mutable_heartbeat()->set_term(9);
 
@@ -211,6 +230,43 @@ TEST_CASE("an impossible catalog is refused before anything is thrown away") {
       REQUIRE(Eventually([&] { return fake.calls() > calls + 1; }));
       CHECK(b.log().last_index() == LogIndex{2});
       CHECK(b.store().LocalDatabases() == std::vector<std::string>{"x.db"});
+    }
+  }
+}
+
+TEST_CASE("an impossible rewind is refused before anything is cut or kept (R5)") {
+  TestNode source("source");
+  const std::vector<std::string> records = RealRecords(source);
+  struct Case {
+    std::vector<TermStart> terms;
+    std::uint64_t index;
+    std::uint64_t term;
+  };
+  std::map<std::string, Case> bad;
+  bad["no history"] = {{}, 2, 1};
+  bad["a history in the wrong order"] = {{{{2}, {5}}, {{1}, {1}}}, 2, 1};
+  bad["not where they part"] = {{{{1}, {1}}}, 2, 1};
+  bad["another term"] = {{{{1}, {1}}}, 3, 2};
+  bad["beyond the end"] = {{{{1}, {1}}}, 100, 1};
+  for (const auto& [what, rewind] : bad) {
+    DYNAMIC_SECTION(what) {
+      TestNode b("b");
+      FakePrimary fake;
+      v1::FollowResponse message;
+      message.mutable_rewind()->set_index(rewind.index);
+      message.mutable_rewind()->set_term(rewind.term);
+      fake.SetScripts({{Chunk(records[0] + records[1] + records[2] + records[3])},
+                       {Chunk(records[0]), message}});
+      REQUIRE(b.StartReplica(fake.address()).ok());
+      REQUIRE(Eventually([&] { return b.node().status().applied_index == LogIndex{4}; }));
+      b.Stop();
+      fake.SetTerms(rewind.terms, 3);
+      REQUIRE(b.StartReplica(fake.address()).ok());
+      const int calls = fake.calls();
+      REQUIRE(Eventually([&] { return fake.calls() > calls + 1; }));
+      CHECK(b.log().last_index() == LogIndex{4});
+      CHECK(b.node().orphans()->change_sets() == 0);
+      CHECK(b.store().Dump() == source.store().Dump());
     }
   }
 }

@@ -61,8 +61,9 @@ TEST_CASE("a call that is refused changes nothing (R1)") {
       table.Renew({2}, "a", kTtl, At(1)).status(),
       table.Renew({1}, "b", kTtl, At(1)).status(),
       table.Renew({1}, "a", absl::InfiniteDuration(), At(1)).status(),
-      table.SetInSync({1}, "b", {"b"}, At(1)).status(),
-      table.SetInSync({0}, "a", {"a"}, At(1)).status(),
+      table.SetInSync({1}, "b", 1, {"b"}, At(1)).status(),
+      table.SetInSync({0}, "a", 1, {"a"}, At(1)).status(),
+      table.SetInSync({1}, "a", 0, {"b"}, At(1)).status(),
       table.Transfer({1}, "b", "b", "b:1", kTtl, At(1)).status(),
       table.Transfer({1}, "a", "", "b:1", kTtl, At(1)).status(),
       table.Transfer({1}, "a", huge, "b:1", kTtl, At(1)).status(),
@@ -96,10 +97,11 @@ TEST_CASE("renewals change no version, everything else that can be read does") {
   node.ended_term = {1};
   REQUIRE(table.Announce(node, kTtl, At(2)).ok());
   CHECK(changed());
-  REQUIRE(table.SetInSync({1}, "a", {"b", "a", "b"}, At(2)).ok());
+  REQUIRE(table.SetInSync({1}, "a", 1, {"b", "a", "b"}, At(2)).ok());
   CHECK(table.Read(At(2)).record.in_sync == std::vector<std::string>{"a", "b"});
   CHECK(changed());
-  REQUIRE(table.SetInSync({1}, "a", {"a", "b"}, At(2)).ok());
+  // The same again, late.
+  REQUIRE(table.SetInSync({1}, "a", 1, {"a", "b"}, At(2)).ok());
   CHECK(!changed());
   REQUIRE(table.Transfer({1}, "a", "b", "b:1", kTtl, At(3))->term == Term{2});
   CHECK(changed());

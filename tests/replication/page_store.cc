@@ -118,6 +118,52 @@ int PageStore::installs(const std::string& database) const {
   return found == installs_.end() ? 0 : found->second;
 }
 
+int PageStore::page_installs(const std::string& database) const {
+  absl::MutexLock lock(&mutex_);
+  const auto found = page_installs_.find(database);
+  return found == page_installs_.end() ? 0 : found->second;
+}
+
+void PageStore::Restart() {
+  absl::MutexLock lock(&mutex_);
+  for (const std::string& name : forgotten_) databases_.erase(name);
+  forgotten_.clear();
+}
+
+absl::Status PageStore::ForgetPositions(const std::vector<std::string>& databases) {
+  absl::MutexLock lock(&mutex_);
+  forgotten_.insert(databases.begin(), databases.end());
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ApplyOutcome> PageStore::InstallPages(const DatabasePosition& position,
+                                                     const std::string& path,
+                                                     const PageSet& pages) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
+                          PosixStorage()->Open(path, OpenOptions{.read_only = true}));
+  absl::MutexLock lock(&mutex_);
+  if (const int pid = blocked_[position.name]; pid != 0) {
+    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid, {}};
+  }
+  Database database = databases_.at(position.name);
+  ECHOFS_CHECK(database.position.page_size == position.page_size);
+  Resize(database, position.page_size, position.page_count);
+  for (const auto& [first, last] : pages.ranges()) {
+    for (PageNumber number = first; number <= last; ++number) {
+      Page& page = database.pages.at(number - 1);
+      ECHOFS_RETURN_IF_ERROR(
+          ReadZeroFilled(*file, std::uint64_t{number - 1} * position.page_size, page));
+    }
+  }
+  if (damage_.erase(position.name) != 0) database.pages[0][0] ^= 1;
+  database.position = position;
+  if (Digest(database) != position.digest) return absl::DataLossError("a wrong digest");
+  databases_[position.name] = std::move(database);
+  forgotten_.erase(position.name);
+  ++page_installs_[position.name];
+  return ApplyOutcome{};
+}
+
 int PageStore::syncs() const {
   absl::MutexLock lock(&mutex_);
   return syncs_;
@@ -164,6 +210,7 @@ absl::StatusOr<ApplyOutcome> PageStore::Apply(const LogEntry& entry, ByteSource&
     databases_.erase(found);
     return ApplyOutcome{};
   }
+  forgotten_.erase(entry.database);
   Database& database = databases_[entry.database];
   database.position.name = entry.database;
   Resize(database, entry.page_size, entry.page_count);
@@ -180,6 +227,14 @@ absl::StatusOr<ApplyOutcome> PageStore::Apply(const LogEntry& entry, ByteSource&
   if (database.position.digest != entry.digest_after) {
     return absl::DataLossError(
         fmt::format("{} has a wrong digest after TXID {}", entry.database, entry.txid.value));
+  }
+  return ApplyOutcome{};
+}
+
+absl::StatusOr<ApplyOutcome> PageStore::Join(const std::string& database) {
+  absl::MutexLock lock(&mutex_);
+  if (const int pid = blocked_[database]; pid != 0) {
+    return ApplyOutcome{ApplyOutcome::Kind::kBlocked, pid, {}};
   }
   return ApplyOutcome{};
 }
@@ -204,6 +259,7 @@ absl::StatusOr<ApplyOutcome> PageStore::InstallCopy(const DatabasePosition& posi
   }
   ECHOFS_CHECK(Digest(database) == position.digest);
   databases_[position.name] = std::move(database);
+  forgotten_.erase(position.name);
   ++installs_[position.name];
   ECHOFS_RETURN_IF_ERROR(PosixStorage()->Remove(path));
   return ApplyOutcome{};

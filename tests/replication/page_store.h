@@ -26,7 +26,7 @@ class PageStore final : public ApplyTarget {
                   PageNumber page_count, const Pages& pages) ABSL_LOCKS_EXCLUDED(mutex_);
   LogIndex Drop(ChangeLog& log, Term term, const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Faults. Blocked: applies and installs report this pid until it is 0.
+  // Faults. Blocked: joins, applies and installs report this pid until it is 0.
   void SetBlocked(const std::string& database, int pid) ABSL_LOCKS_EXCLUDED(mutex_);
   // The next apply to the database leaves a wrong page behind.
   void DamageNextApply(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -36,8 +36,12 @@ class PageStore final : public ApplyTarget {
   using ReadHook = std::function<absl::Status(const std::string& database, PageNumber first)>;
   void SetReadHook(ReadHook hook) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // The node starts anew on what is on its disk: databases whose position was forgotten are not there.
+  void Restart() ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Observations.
   int installs(const std::string& database) const ABSL_LOCKS_EXCLUDED(mutex_);
+  int page_installs(const std::string& database) const ABSL_LOCKS_EXCLUDED(mutex_);
   int syncs() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Name, page size and all pages of every database: equal on nodes that have converged.
   std::string Dump() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -47,8 +51,15 @@ class PageStore final : public ApplyTarget {
   std::vector<std::string> LocalDatabases() override ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<ApplyOutcome> Apply(const LogEntry& entry, ByteSource& payload) override
       ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<ApplyOutcome> Join(const std::string& database) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<ApplyOutcome> InstallCopy(const DatabasePosition& position,
                                            const std::string& file) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<ApplyOutcome> InstallPages(const DatabasePosition& position,
+                                            const std::string& file, const PageSet& pages) override
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status ForgetPositions(const std::vector<std::string>& databases) override
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status EndTurn(const std::string&) override { return absl::OkStatus(); }
   absl::StatusOr<PageRun> ReadPages(const std::string& database, PageNumber first,
@@ -74,6 +85,8 @@ class PageStore final : public ApplyTarget {
   std::map<std::string, int> blocked_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> damage_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, int> installs_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> page_installs_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> forgotten_ ABSL_GUARDED_BY(mutex_);
   absl::Status apply_error_ ABSL_GUARDED_BY(mutex_);
   ReadHook read_hook_ ABSL_GUARDED_BY(mutex_);
   int syncs_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -37,6 +37,26 @@ TEST_CASE("a blocked database delays itself alone, and status names the pid (A5)
   CHECK(b.store().installs("x.db") == 0);
 }
 
+TEST_CASE("a database in which an application still writes is joined when it has left (R4)") {
+  TestNode a("a");
+  TestNode b("b");
+  REQUIRE(a.StartPrimary().ok());
+  REQUIRE(b.StartReplica(a.address()).ok());
+  a.Commit("x.db", 2);
+  REQUIRE(Converges(a, b));
+  b.Stop();
+  b.store().SetBlocked("x.db", 1234);
+  REQUIRE(b.StartReplica(a.address()).ok());
+  // No entry is needed for either.
+  REQUIRE(Eventually([&] { return b.database("x.db").state == DatabaseState::kBlocked; }));
+  CHECK(b.database("x.db").blocked_by_pid == 1234);
+  b.store().SetBlocked("x.db", 0);
+  REQUIRE(Eventually([&] { return b.database("x.db").state == DatabaseState::kOk; }));
+  a.Commit("x.db", 2);
+  REQUIRE(Converges(a, b));
+  CHECK(b.store().installs("x.db") == 0);
+}
+
 TEST_CASE("a digest mismatch heals by a copy, and other databases go on (A6)") {
   TestNode a("a");
   TestNode b("b");

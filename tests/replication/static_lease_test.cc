@@ -28,7 +28,8 @@ TEST_CASE("the static lease makes the node it names primary, with a term above a
 
   CHECK(lease.Renew({8}, "a", kTtl).ok());
   CHECK(absl::IsFailedPrecondition(lease.Renew({7}, "a", kTtl).status()));
-  CHECK(lease.SetInSync({8}, "a", {"a"})->in_sync == std::vector<std::string>{"a"});
+  CHECK(lease.SetInSync({8}, "a", record.revision, {"a"})->in_sync ==
+        std::vector<std::string>{"a"});
   CHECK(lease.Release({8}, "a").ok());
   CHECK(!lease.Read()->held);
   CHECK(lease.Acquire("a", advertise, lease.Read()->record.revision, {"a"}, kTtl)->term == Term{9});
@@ -45,7 +46,7 @@ TEST_CASE("where the static lease names another node, it is held by that one for
   CHECK(absl::IsFailedPrecondition(
       lease.Acquire("a", advertise, state.record.revision, {"a"}, kTtl).status()));
   CHECK(absl::IsFailedPrecondition(lease.Renew({7}, "a", kTtl).status()));
-  CHECK(absl::IsFailedPrecondition(lease.SetInSync({7}, "a", {"a"}).status()));
+  CHECK(absl::IsFailedPrecondition(lease.SetInSync({7}, "a", 1, {"a"}).status()));
   CHECK(lease.Release({7}, "a").ok());
   CHECK(lease.Read()->held);
 }

@@ -89,10 +89,11 @@ class TableLease final : public Lease {
     return service_->table_.Renew(term, node_id, ttl, service_->Now());
   }
   absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
+                                        std::uint64_t revision,
                                         const std::vector<std::string>& in_sync) override {
     absl::MutexLock lock(&service_->mutex_);
     if (absl::Status status = Check(); !status.ok()) return status;
-    return service_->table_.SetInSync(term, node_id, in_sync, service_->Now());
+    return service_->table_.SetInSync(term, node_id, revision, in_sync, service_->Now());
   }
   absl::StatusOr<LeaseRecord> Transfer(Term term, const std::string& node_id,
                                        const std::string& target_id,

@@ -94,6 +94,7 @@ bool TestNode::TryCommit(const std::string& database) {
 
 absl::Status TestNode::Start(NodeOptions options) {
   ECHOFS_CHECK(node_ == nullptr);
+  store_.Restart();
   ECHOFS_ASSIGN_OR_RETURN(log_, ChangeLog::Open(directory_ / "log", log_options));
   options.data_directory = directory_.path();
   options.node_id = id_;
@@ -166,7 +167,8 @@ bool Converges(TestNode& primary, TestNode& replica) {
   const bool converged = Eventually([&] {
     const NodeStatus status = replica.node().status();
     return status.applied_index == primary.log().last_index() && status.ready &&
-           status.log_last_index == primary.log().last_index();
+           status.log_last_index == primary.log().last_index() &&
+           status.log_last_term == primary.log().last_term();
   });
   const NodeStatus status = replica.node().status();
   std::string states;

@@ -1,0 +1,173 @@
+#include "replication/lease_server.h"
+
+#include <fmt/format.h>
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "echofs/v1/lease.grpc.pb.h"
+#include "replication/grpc_status.h"
+#include "replication/lease_clusters.h"
+#include "replication/lease_wire.h"
+#include "replication/limits.h"
+#include "replication/listen_check.h"
+#include "replication/status_macros.h"
+
+namespace echofs {
+namespace {
+
+using Context = grpc::ServerContext;
+
+absl::Status CheckScope(const v1::LeaseScope& scope) {
+  if (scope.protocol_version() == kLeaseProtocolVersion) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "the node speaks version {} of the protocol and the lease server version {}: run the same "
+      "echofs on both",
+      scope.protocol_version(), kLeaseProtocolVersion));
+}
+
+std::vector<std::string> Nodes(const google::protobuf::RepeatedPtrField<std::string>& nodes) {
+  return {nodes.begin(), nodes.end()};
+}
+
+class GrpcLeaseService final : public v1::LeaseService::Service {
+ public:
+  explicit GrpcLeaseService(LeaseClusters* clusters) : clusters_(clusters) {}
+
+  grpc::Status Read(Context*, const v1::LeaseReadRequest* request, v1::LeaseState* reply) override {
+    return Answer(*request, reply, [](LeaseTable& table, absl::Duration now) {
+      return absl::StatusOr<LeaseState>(table.Read(now));
+    });
+  }
+  grpc::Status WaitForChange(Context* context, const v1::LeaseWaitRequest* request,
+                             v1::LeaseState* reply) override {
+    if (absl::Status bad = CheckScope(request->scope()); !bad.ok()) return ToGrpcStatus(bad);
+    const absl::StatusOr<LeaseState> state = clusters_->WaitForChange(
+        request->scope().key(), request->version(), FromMilliseconds(request->timeout_ms()),
+        [context] { return context->IsCancelled(); });
+    if (state.ok()) ToMessage(*state, reply);
+    return ToGrpcStatus(state.status());
+  }
+  grpc::Status Acquire(Context*, const v1::LeaseAcquireRequest* request,
+                       v1::LeaseRecord* reply) override {
+    return Answer(*request, reply, [request](LeaseTable& table, absl::Duration now) {
+      return table.Acquire(request->node_id(), request->address(), request->revision(),
+                           Nodes(request->in_sync()), FromMilliseconds(request->ttl_ms()), now);
+    });
+  }
+  grpc::Status Renew(Context*, const v1::LeaseRenewRequest* request,
+                     v1::LeaseRecord* reply) override {
+    return Answer(*request, reply, [request](LeaseTable& table, absl::Duration now) {
+      return table.Renew({request->term()}, request->node_id(), FromMilliseconds(request->ttl_ms()),
+                         now);
+    });
+  }
+  grpc::Status SetInSync(Context*, const v1::LeaseSetInSyncRequest* request,
+                         v1::LeaseRecord* reply) override {
+    return Answer(*request, reply, [request](LeaseTable& table, absl::Duration now) {
+      return table.SetInSync({request->term()}, request->node_id(), request->revision(),
+                             Nodes(request->in_sync()), now);
+    });
+  }
+  grpc::Status Transfer(Context*, const v1::LeaseTransferRequest* request,
+                        v1::LeaseRecord* reply) override {
+    return Answer(*request, reply, [request](LeaseTable& table, absl::Duration now) {
+      return table.Transfer({request->term()}, request->node_id(), request->target_id(),
+                            request->target_address(), FromMilliseconds(request->ttl_ms()), now);
+    });
+  }
+  grpc::Status Release(Context*, const v1::LeaseReleaseRequest* request,
+                       v1::LeaseReleaseResponse*) override {
+    return Do(*request, [request](LeaseTable& table, absl::Duration now) {
+      return table.Release({request->term()}, request->node_id(), now);
+    });
+  }
+  grpc::Status Announce(Context*, const v1::LeaseAnnounceRequest* request,
+                        v1::LeaseAnnounceResponse*) override {
+    return Do(*request, [request](LeaseTable& table, absl::Duration now) {
+      return table.Announce(FromMessage(request->node()), FromMilliseconds(request->ttl_ms()), now);
+    });
+  }
+  grpc::Status Withdraw(Context*, const v1::LeaseWithdrawRequest* request,
+                        v1::LeaseWithdrawResponse*) override {
+    return Do(*request, [request](LeaseTable& table, absl::Duration now) {
+      return table.Withdraw(request->node_id(), now);
+    });
+  }
+
+ private:
+  template <class Request, class Function>
+  grpc::Status Do(const Request& request, const Function& function) {
+    if (absl::Status bad = CheckScope(request.scope()); !bad.ok()) return ToGrpcStatus(bad);
+    return ToGrpcStatus(clusters_->Call(request.scope().key(), function));
+  }
+  template <class Request, class Reply, class Function>
+  grpc::Status Answer(const Request& request, Reply* reply, const Function& function) {
+    if (absl::Status bad = CheckScope(request.scope()); !bad.ok()) return ToGrpcStatus(bad);
+    const auto result = clusters_->Call(request.scope().key(), function);
+    if (result.ok()) ToMessage(*result, reply);
+    return ToGrpcStatus(result.status());
+  }
+
+  LeaseClusters* const clusters_;
+};
+
+class LeaseServerImpl final : public LeaseServer {
+ public:
+  explicit LeaseServerImpl(std::unique_ptr<LeaseClusters> clusters)
+      : clusters_(std::move(clusters)), service_(clusters_.get()) {}
+  ~LeaseServerImpl() override { Stop(); }
+
+  absl::Status Listen(const std::string& address) {
+    if (const std::string why = WhyNotListening(address, "--listen"); !why.empty()) {
+      return absl::FailedPreconditionError(fmt::format("cannot listen on {}: {}", address, why));
+    }
+    grpc::ServerBuilder builder;
+    builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageSizeMax));
+    builder.SetMaxSendMessageSize(static_cast<int>(kMessageSizeMax));
+    const auto milliseconds = [](absl::Duration duration) {
+      return static_cast<int>(absl::ToInt64Milliseconds(duration));
+    };
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(kKeepaliveInterval));
+    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(kKeepaliveTimeout));
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               milliseconds(kKeepaliveInterval) / 2);
+    // Otherwise a second server could share the port, and each would get some of the calls.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(&service_);
+    server_ = builder.BuildAndStart();
+    if (server_ != nullptr && port_ != 0) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        fmt::format("cannot listen on {}: gRPC refused it, see its message above", address));
+  }
+
+  int port() const override { return port_; }
+
+  void Stop() override {
+    if (server_ == nullptr) return;
+    clusters_->Stop();
+    server_->Shutdown(std::chrono::system_clock::now());
+    server_->Wait();
+  }
+
+ private:
+  const std::unique_ptr<LeaseClusters> clusters_;
+  GrpcLeaseService service_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LeaseServer>> LeaseServer::Start(const std::string& listen,
+                                                                const std::string& store_path) {
+  ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<LeaseClusters> clusters, LeaseClusters::Open(store_path));
+  auto server = std::make_unique<LeaseServerImpl>(std::move(clusters));
+  ECHOFS_RETURN_IF_ERROR(server->Listen(listen));
+  return server;
+}
+
+}  // namespace echofs

@@ -1,0 +1,90 @@
+// What a replica asks is checked before it is believed.
+#include <functional>
+#include <map>
+#include <string>
+
+#include "echofs/v1/replication.pb.h"
+#include "replication/grpc_client.h"
+#include "replication/limits.h"
+#include "replication/log_match.h"
+#include "tests/catch.h"
+#include "tests/replication/test_cluster.h"
+
+namespace echofs {
+namespace {
+
+TEST_CASE("impossible histories of terms are refused (L3)") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  a.Commit("x.db", 3);
+  const auto add = [](v1::Hello& hello, std::uint64_t term, std::uint64_t first) {
+    hello.add_terms()->set_term(term);
+    hello.mutable_terms()->rbegin()->set_first_index(first);
+  };
+  std::map<std::string, std::function<void(v1::Hello&)>> bad;
+  bad["terms that fall"] = [&](v1::Hello& hello) { add(hello, 5, 1), add(hello, 4, 2); };
+  bad["indexes that fall"] = [&](v1::Hello& hello) { add(hello, 5, 9), add(hello, 6, 2); };
+  bad["term 0"] = [&](v1::Hello& hello) { add(hello, 0, 1); };
+  bad["too many"] = [&](v1::Hello& hello) {
+    for (std::uint64_t i = 1; i <= kTermHistoryMax + 1; ++i) add(hello, i, i);
+  };
+  for (const auto& [what, change] : bad) {
+    INFO(what);
+    const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+    const std::unique_ptr<FollowCall> call = channel->Follow();
+    v1::FollowRequest request;
+    v1::Hello& hello = *request.mutable_hello();
+    hello.set_protocol_version(kProtocolVersion);
+    hello.set_node("by-hand");
+    hello.set_last_index(100);
+    change(hello);
+    REQUIRE(call->Write(request));
+    v1::FollowResponse response;
+    while (call->Read(&response)) CHECK(response.has_hello());
+    CHECK(absl::IsInvalidArgument(call->Finish()));
+  }
+}
+
+TEST_CASE("impossible page ranges are refused, possible ones are sent and no more") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  PageStore::Pages pages;
+  for (PageNumber number = 1; number <= 600; ++number) {
+    pages[number] = PageStore::Page(kTestPageSize, static_cast<std::uint8_t>(number));
+  }
+  a.store().Commit(a.log(), a.node().term(), "x.db", kTestPageSize, 600, pages);
+  const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+  using Ranges = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
+  const auto fetch = [&](const Ranges& ranges, std::uint64_t* count) {
+    v1::FetchDatabaseRequest request;
+    request.set_cluster_id(a.node().status().cluster_id);
+    request.set_node("by-hand");
+    request.set_database("x.db");
+    for (const auto& [first, last] : ranges) {
+      request.add_pages()->set_first(first);
+      request.mutable_pages()->rbegin()->set_last(last);
+    }
+    const std::unique_ptr<FetchCall> call = channel->FetchDatabase(request);
+    v1::FetchDatabaseResponse response;
+    *count = 0;
+    while (call->Read(&response)) *count += response.pages().data().size() / kTestPageSize;
+    return call->Finish();
+  };
+  std::uint64_t count = 0;
+  for (const Ranges& bad : {Ranges{{0, 1}}, Ranges{{5, 4}}, Ranges{{1, 9}, {9, 10}},
+                            Ranges{{7, 8}, {1, 2}}, Ranges(kFetchRangesMax + 1, {1, 1})}) {
+    CHECK(absl::IsInvalidArgument(fetch(bad, &count)));
+    CHECK(count == 0);
+  }
+  CHECK(fetch({{3, 3}, {10, 300}}, &count).ok());
+  CHECK(count == 292);
+  CHECK(fetch({{590, 0xffffffff}}, &count).ok());
+  CHECK(count == 11);
+  CHECK(fetch({{601, 700}}, &count).ok());
+  CHECK(count == 0);
+  CHECK(fetch({}, &count).ok());
+  CHECK(count == 600);
+}
+
+}  // namespace
+}  // namespace echofs
