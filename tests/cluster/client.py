@@ -1,6 +1,6 @@
 """An application on one node of a cluster, for the failover tests: commits whenever its node is the primary.
 
-    client.py DATABASE RECORD NAME
+    client.py DATABASE RECORD NAME [SYNCHRONOUS]
 
 Each transaction adds a number of its own to the table `acked` and moves money between two accounts. The number and the
 time (CLOCK_MONOTONIC, seconds) go to the file RECORD once COMMIT has returned. SQLITE_BUSY is tried again on the same
@@ -48,6 +48,7 @@ def commit(connection, name, number):
 
 def main():
     path, record_path, name = sys.argv[1:4]
+    synchronous = sys.argv[4] if len(sys.argv) > 4 else "NORMAL"
     signal.signal(signal.SIGTERM, stop)
     record = os.open(record_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     number = 1
@@ -57,7 +58,7 @@ def main():
         try:
             connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=0,
                                          isolation_level=None)
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute(f"PRAGMA synchronous={synchronous}")
             while not stopped:
                 if commit(connection, name, number):
                     os.write(record, b"%d %.6f\n" % (number, time.monotonic()))

@@ -169,12 +169,23 @@ TEST_CASE("config: exec may be empty, and a variable may hold a command with its
 }
 
 TEST_CASE("config: what this version does not implement is refused, never ignored") {
-  for (const char* text :
-       {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }",
-        "http: { listen: \"0.0.0.0:80\" }"}) {
+  for (const char* text : {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }",
+                           "http: { listen: \"0.0.0.0:80\" }"}) {
     INFO(text);
     CHECK_THAT(ParseError(text), HasText("not supported in this version"));
   }
+}
+
+TEST_CASE("config: commits wait only where the lease remembers who has them (D3)") {
+  const std::string lease =
+      "grpc: { listen: \"a:1\" }\nlease: { type: service, endpoints: \"b:1\" }\n";
+  const std::string paths = "fuse: { dir: /m }\ndata: { dir: /d }\n";
+  const absl::StatusOr<Config> config = ParseConfig(
+      lease + "replication: { min-sync-replicas: 2, sync: always }", "echofs.yml", kEnvironment);
+  REQUIRE(config.ok());
+  CHECK(config->replication.min_sync_replicas == 2);
+  CHECK(config->replication.sync_always);
+  CHECK_THAT(ParseError("replication: { min-sync-replicas: 17 }"), HasText("too many"));
 }
 
 TEST_CASE("config: variables expand, and an unset one is an error") {

@@ -1,0 +1,115 @@
+"""min-sync-replicas: 1: what COMMIT returned under synchronous=FULL is on the next primary, whatever happens (D1 to D4)."""
+
+import signal
+import sqlite3
+
+import members
+import network
+from processes import scaled, wait_for
+
+NAME = "app.db"
+
+
+class ReplicatedCommitsTest(members.MembersTest):
+    def check_failures(self, mode):
+        hosts = network.Network(["a", "b", "c", "lease"])
+        self.addCleanup(hosts.remove)
+        cluster = self.members(network=hosts, min_sync_replicas=1)
+        clients = self.clients(cluster, NAME, mode, "FULL")
+        for number in range(scaled(5, 100)):
+            leader = cluster.leader()
+            cluster.wait_followed(leader)
+            self.client_of(clients, leader).wait_records(20)
+            failure = FAILURES[number % len(FAILURES)]
+            print(f"{failure.__name__} of {leader.name}", flush=True)
+            failure(hosts, cluster, leader)
+            new = cluster.leader(among=cluster.others(leader))
+            self.client_of(clients, new).wait_records(20)
+            hosts.heal()
+            if leader.process is None:
+                leader.start(wait=False)
+                leader.wait_ready()
+            else:
+                leader.signal_daemon(signal.SIGCONT)
+        for client in clients:
+            client.stop()
+        self.check_acknowledged(cluster, clients, NAME, replicated=True)
+
+    def client_of(self, clients, node):
+        return next(client for client in clients if client.options[0] == node.name)
+
+    @network.needs_namespaces
+    def test_d4_failures_in_wal_mode(self):
+        self.check_failures("wal")
+
+    @network.needs_namespaces
+    def test_d4_failures_in_delete_mode(self):
+        self.check_failures("delete")
+
+    def test_d3_too_few_replicas_left(self):
+        cluster = self.members(count=2, min_sync_replicas=1)
+        leader = cluster.leader()
+        for mode in ("wal", "delete"):
+            with self.subTest(mode=mode):
+                self.check_too_few(cluster, leader, mode)
+
+    def check_too_few(self, cluster, leader, mode):
+        name = mode + ".db"
+        cluster.wait_followed(leader)
+        connection = leader.connect(name)
+        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("CREATE TABLE t(x)")
+        connection.execute("INSERT INTO t VALUES (1)")
+        other = cluster.others(leader)[0]
+        other.kill()
+        with self.assertRaises(sqlite3.OperationalError) as raised:
+            connection.execute("INSERT INTO t VALUES (2)")
+        print(mode, "without replicas:", raised.exception)
+        other.start(wait=False)
+        other.wait_ready()
+
+        def works_again():
+            try:
+                connection.execute("INSERT INTO t VALUES (3)")
+                return True
+            except sqlite3.OperationalError:
+                return False
+
+        wait_for(works_again, "commits on the same connection")
+        rows = [row[0] for row in connection.execute("SELECT DISTINCT x FROM t ORDER BY x")]
+        self.assertIn(rows, ([1, 3], [1, 2, 3]))
+        connection.close()
+        cluster.wait_converged()
+
+    def test_d1_normal_does_not_wait(self):
+        cluster = self.members(count=2, min_sync_replicas=1)
+        leader = cluster.leader()
+        cluster.wait_followed(leader)
+        connection = leader.connect(NAME)
+        connection.execute("PRAGMA journal_mode=wal")
+        connection.execute("CREATE TABLE t(x)")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        cluster.others(leader)[0].kill()
+        connection.execute("INSERT INTO t VALUES (1)")
+        self.assertEqual(connection.execute("SELECT count(*) FROM t").fetchone(), (1,))
+        connection.close()
+
+
+def sigkill(_, __, leader):
+    leader.kill()
+
+
+def cut_off_from_the_replicas_and_the_lease(hosts, cluster, leader):
+    hosts.cut(leader.name, [node.name for node in cluster.others(leader)] + ["lease"])
+
+
+def cut_off_from_the_lease(hosts, _, leader):
+    hosts.cut(leader.name, ["lease"])
+
+
+def pause(_, __, leader):
+    leader.signal_daemon(signal.SIGSTOP)
+
+
+FAILURES = (sigkill, cut_off_from_the_replicas_and_the_lease, cut_off_from_the_lease, pause, sigkill)
