@@ -236,13 +236,16 @@ class RoleMachine {
   std::uint64_t last_call_ = 0;
 
   RoleState state_ = RoleState::kFollowing;
+  int stops_pending_ = 0;  // StopFollowing without its reply
   bool lease_known_ = false;
-  LeaseState lease_;
   bool shutting_down_ = false;
+  bool promote_force_ = false;  // while it stands
+  bool proposal_sent_ = false;  // see proposed_
+  bool handoff_asked_ = false;  // by command; its end is to be told
+  LeaseState lease_;
 
   // Following.
   std::optional<Follow> followed_;  // what Follow said last
-  int stops_pending_ = 0;           // StopFollowing without its reply
   Term highest_term_;               // ever heard of
   Term ended_term_;                 // see NodeAnnouncement
 
@@ -250,7 +253,6 @@ class RoleMachine {
   absl::Time vacant_since_ = absl::InfinitePast();  // of the term ended_term_
   absl::Time barred_until_ = absl::InfinitePast();  // a take-over failed
   absl::Time promoted_until_ = absl::InfinitePast();
-  bool promote_force_ = false;
 
   // Holding the lease.
   Term term_;
@@ -258,7 +260,6 @@ class RoleMachine {
   std::vector<std::string> in_sync_;  // as the record has it
   // The set that the record shall have; commits wait for its members too. Once it was sent, until the reply is definite.
   std::optional<std::vector<std::string>> proposed_;
-  bool proposal_sent_ = false;
   absl::Time proposed_at_;
   LogIndex acknowledged_;
   // The end of the log at the beginning: earlier primaries may have acknowledged all of it.
@@ -267,7 +268,6 @@ class RoleMachine {
   std::string loss_;  // why the lease was lost
 
   // Handoff.
-  bool handoff_asked_ = false;
   std::string target_;
   absl::Time handoff_deadline_ = absl::InfiniteFuture();
 

@@ -356,7 +356,11 @@ TEST_CASE("a node that stops before a database is taken back does not believe it
   nodes.FailOver();
   nodes.a.store().SetBlocked("x.db", 9);
   REQUIRE(nodes.a.StartReplica(nodes.b.address()).ok());
-  REQUIRE(Eventually([&] { return nodes.a.database("x.db").state == DatabaseState::kBlocked; }));
+  // It is blocked before it has met the primary, too.
+  REQUIRE(Eventually([&] {
+    return nodes.a.node().status().orphans == 1 &&
+           nodes.a.database("x.db").state == DatabaseState::kBlocked;
+  }));
   nodes.a.Kill();
   nodes.a.store().SetBlocked("x.db", 0);
   REQUIRE(nodes.a.StartReplica(nodes.b.address()).ok());

@@ -164,8 +164,9 @@ void Judge::OnLogOpened(Process& process) {
   }
   // A term's first entry that was not on disk yet: nobody else was sent it, so the term may be opened again.
   const LogPosition lost = ends_[node];
-  if (lost.index > end.index && entries_[Key(lost)].kind == EntryKind::kOpenTerm &&
-      tenures_[lost.term.value].owner == node && lost.term > end.term) {
+  if (cuts_.count(node) == 0 && lost.index > end.index &&
+      entries_[Key(lost)].kind == EntryKind::kOpenTerm && tenures_[lost.term.value].owner == node &&
+      lost.term > end.term) {
     entries_.erase(Key(lost));
     tenures_.erase(lost.term.value);
   }

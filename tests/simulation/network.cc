@@ -26,7 +26,9 @@ void Network::SendDatagram(Endpoint from, Endpoint to, const std::function<void(
   const int copies = random_->Chance(quality_.duplicate_per_mille) ? 2 : 1;
   for (int i = 0; i < copies; ++i) {
     if (random_->Chance(quality_.loss_per_mille)) continue;
-    scheduler_->After(Delay(), [this, from, to, deliver] {
+    // What comes a second time may come after everything else.
+    const Moment delay = i == 0 ? Delay() : random_->Between(0, quality_.long_delay_max);
+    scheduler_->After(delay, [this, from, to, deliver] {
       if (!IsCut(from, to)) deliver();
     });
   }

@@ -14,6 +14,7 @@ constexpr std::int64_t kClockStartMax = 1'000'000 * kSecond;
 // Each seed leaves some kinds of faults out and has more of others: what always happens together hides things.
 std::vector<int> ChooseFaults(Random& random) {
   std::vector<int> weights;
+  weights.reserve(static_cast<std::size_t>(FaultKind::kCount));
   for (int i = 0; i < static_cast<int>(FaultKind::kCount); ++i) {
     weights.push_back(random.Chance(300) ? 0 : static_cast<int>(random.Between(1, 10)));
   }

@@ -248,7 +248,7 @@ void PageDatabases::FindMissing() {
 absl::Status PageDatabases::ForgetPositions(const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     Forget(name);
-    const absl::Status removed = storage_->Remove(PathOf(name));
+    absl::Status removed = storage_->Remove(PathOf(name));
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
   return storage_->SyncDirectory(directory_);

@@ -204,7 +204,7 @@ void Process::RunTakeOver(Term term) {
   });
 }
 
-void Process::FinishTakeOver(Term term, absl::Status status) {
+void Process::FinishTakeOver(Term term, const absl::Status& status) {
   if (!node_->disk().powered()) return;
   world_->Trace("{}: took over term {}: {}", node_->id(), term.value, status.ToString());
   if (status.ok()) {

@@ -77,7 +77,7 @@ class Process final : public RoleEnvironment {
   void EndStep();
   void RunStep(const RoleAction& action);
   void RunTakeOver(Term term);
-  void FinishTakeOver(Term term, absl::Status status);
+  void FinishTakeOver(Term term, const absl::Status& status);
   void RunStopWriters(absl::Time deadline);
   void RunStepDown();
   void ArrangeTick();

@@ -183,7 +183,7 @@ absl::Status Receiver::OnRecord(const Record& record) {
 // What comes of new entries, or of fewer.
 absl::Status Receiver::LogChanged() {
   if (!process_->node().disk().powered()) return absl::OkStatus();
-  const absl::Status applied = process_->databases().ApplyLog();
+  absl::Status applied = process_->databases().ApplyLog();
   if (!applied.ok() && !absl::IsResourceExhausted(applied) && process_->node().disk().powered()) {
     process_->world().Fail(process_->node().id() + " cannot apply: " + applied.ToString());
   }
