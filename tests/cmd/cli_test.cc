@@ -45,14 +45,28 @@ TEST_CASE("command line: help and version succeed") {
 }
 
 TEST_CASE("command line: mistakes end with exit code 2 and a message on stderr") {
-  for (const char* arguments :
-       {"", "nonsense", "status", "log --data-dir /x", "mount", "mount --data-dir /x",
-        "status --fuse-dir /x", "mount --fuse-dir /x --data-dir /y --", "version -- sh", "config",
-        "config check --config /no/such/file", "run --data-dir /x", "run --data-dir /x --",
-        "run -- true", "handoff", "promote", "handoff --data-dir /x b",
-        "promote --data-dir /x -- sh", "lease-server", "lease-server --listen a:1",
-        "lease-server --listen a --data-dir /x",
-        "mount --fuse-dir /x --data-dir /y --log-level loud"}) {
+  for (const char* arguments : {"",
+                                "nonsense",
+                                "status",
+                                "log --data-dir /x",
+                                "mount",
+                                "mount --data-dir /x",
+                                "status --fuse-dir /x",
+                                "mount --fuse-dir /x --data-dir /y --",
+                                "version -- sh",
+                                "config",
+                                "config check --config /no/such/file",
+                                "run --data-dir /x",
+                                "run --data-dir /x --",
+                                "run -- true",
+                                "handoff",
+                                "promote",
+                                "handoff --data-dir /x b",
+                                "promote --data-dir /x -- sh",
+                                "lease-server",
+                                "lease-server --listen a:1",
+                                "lease-server --listen a --data-dir /x",
+                                "mount --fuse-dir /x --data-dir /y --log-level loud"}) {
     INFO(arguments);
     const Result result = Run(arguments, /*errors=*/true);
     CHECK(result.exit_code == 2);
