@@ -35,7 +35,7 @@ absl::StatusOr<bool> TryLockWriters(const std::string& mounted_path, bool wal_mo
                               taken.shm->TryLock(LockKind::kShared, sqlite::kShmDeadManSwitch, 1));
       if (!held) return false;
       ECHOFS_ASSIGN_OR_RETURN(held,
-                              taken.shm->TryLock(LockKind::kExclusive, sqlite::kShmWriteLock, 1));
+                              taken.shm->TryLock(LockKind::kExclusive, sqlite::kShmWriteLock, 3));
     }
   }
   if (held) *locks = std::move(taken);
