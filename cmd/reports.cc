@@ -173,9 +173,7 @@ std::string StatusText(const NodeStatus& status) {
                       Bytes(status.log_size_bytes));
   if (status.orphans > 0) {
     text += fmt::format(
-        "orphans   {} change sets of this node are not in the cluster's history: see 'echofs "
-        "orphans "
-        "list'\n",
+        "orphans   {} change sets not in the cluster's history: 'echofs orphans list'\n",
         status.orphans);
   }
   if (!status.last_error.empty()) text += fmt::format("error     {}\n", status.last_error);

@@ -38,7 +38,7 @@ TEST_CASE("role change: a handoff is over when the new primary leads, and its te
     INFO(primary.status());
     REQUIRE(primary.ok());
     CHECK(primary->node == to->node().status().node_id);
-    CHECK(primary->term == term.Next());
+    CHECK(primary->term > term);
     CHECK(to->node().role() == NodeRole::kPrimary);
     REQUIRE(to->TryCommit("app.db"));
     REQUIRE(Converges(*to, *from));
@@ -65,7 +65,7 @@ TEST_CASE("role change: a promotion is over when the node leads, and is nothing 
   INFO(primary.status());
   REQUIRE(primary.ok());
   CHECK(primary->node == "b");
-  CHECK(primary->term == same->term.Next());
+  CHECK(primary->term > same->term);
   CHECK(nodes.b.TryCommit("app.db"));
 }
 
