@@ -140,6 +140,7 @@ class Node final : private RoleHost, private RoleEnvironment {
   std::shared_ptr<Primary> primary() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<Replica> replica() const ABSL_LOCKS_EXCLUDED(mutex_);
   bool stopping() const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status RequestHandoff(const LeaseRecord& record) const ABSL_LOCKS_EXCLUDED(mutex_);
   void DescribeCluster(NodeStatus* status) const;
   void MaintenanceLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Maintain() ABSL_LOCKS_EXCLUDED(mutex_);
