@@ -10,7 +10,7 @@ import urllib.request
 import harness
 from applications import Application
 from harness import ECHOFS, Node
-from processes import WAIT_SECONDS, children_of, free_port, wait_for
+from processes import WAIT_SECONDS, children_of, free_port, is_mounted, wait_for
 
 TTL_SECONDS = 2
 ETCD = "/usr/bin/etcd"
@@ -151,6 +151,12 @@ class Member(Node):
             json.dump(config, file)  # JSON is YAML
         self.arguments = ["--config", path]
 
+    def start(self, wait=True):
+        # A connection that was open when the mount went away makes its -shm anew, in the directory below.
+        for name in os.listdir(self.mount) if not is_mounted(self.mount) else []:
+            os.remove(self.path(name))
+        return super().start(wait)
+
     def role(self):
         status = self.status() if self.process is not None else None
         return status["role"] if status else None
@@ -269,6 +275,10 @@ class Client(Application):
 
     def records(self):
         return [number for number, _ in self.acknowledged()]
+
+    def wait_gone(self, said):
+        """Until its connection has ended with the mount; `said` is log_text() of before."""
+        wait_for(lambda: "unable to open" in self.log_text()[len(said):], "the mount to go away")
 
 
 class MembersTest(harness.ClusterTest):

@@ -164,6 +164,7 @@ class PlannedChangeTest(members.MembersTest):
             # Before that the client's connection saw SQLITE_BUSY at most, until another node had the lease.
             self.assertGreater(max(node.status()["term"] for node in others), term)
             self.assertEqual(leader.wait_end(), 0)
+            own.wait_gone(said)
             new = cluster.leader(among=others)
             self.client_of(clients, new).wait_records(20)
             leader.start()

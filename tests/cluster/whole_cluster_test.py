@@ -45,9 +45,12 @@ class WholeClusterTest(members.MembersTest):
         while cluster.running():
             leader = cluster.leader()
             cluster.wait_followed(leader)
-            self.client_of(clients, leader).wait_records(20)
+            own = self.client_of(clients, leader)
+            own.wait_records(20)
+            said = own.log_text()
             stopped.append(leader)
             self.assertEqual(leader.stop(), 0)
+            own.wait_gone(said)
         print("stopped:", *(node.name for node in stopped))
         for node in reversed(stopped):
             node.start()
