@@ -186,6 +186,10 @@ void Node::Shutdown() {
 }
 
 absl::Status Node::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    ending_ = true;
+  }
   if (driver_ != nullptr) driver_->Resign(absl::Now() + kResignMax);
   Shutdown();
   ECHOFS_RETURN_IF_ERROR(target_->SyncAll());

@@ -1,8 +1,11 @@
 """A whole cluster with a lease is stopped or killed and started again, is joined by a node, and shows itself."""
 
+import os
+import signal
+
 import harness
 import members
-from processes import wait_for
+from processes import thread_states, wait_for
 
 NAME = "app.db"
 
@@ -77,6 +80,23 @@ class WholeClusterTest(members.MembersTest):
 
     def test_d4_all_killed_at_once_in_delete_mode(self):
         self.kill_all("delete")
+
+    def test_r4_primary_whose_mount_goes_away_ends_and_another_leads(self):
+        cluster, clients = self.loaded()
+        leader = cluster.leader()
+        others = cluster.others(leader)
+        daemon = leader.daemon()
+        said = self.client_of(clients, leader).log_text()
+        # Its guardian is killed, so the mount ends; the daemon lives, and ends orderly.
+        os.kill(leader.guardian, signal.SIGKILL)
+        leader.wait_end()
+        self.client_of(clients, cluster.leader(among=others)).wait_records(20)
+        wait_for(lambda: not thread_states(daemon), "the daemon to end")
+        self.assertNotIn("Trying again", leader.log_text())
+        self.client_of(clients, leader).wait_gone(said)
+        leader.start()
+        self.write_again(cluster, clients)
+        self.check_acknowledged(cluster, clients, NAME)
 
     def test_empty_node_joins_under_load_and_becomes_the_primary(self):
         cluster, clients = self.loaded(count=2)
