@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -60,13 +61,11 @@ class Node:
         self.start()
 
     def start(self):
-        # A session of its own, so that kill() finds all of its processes.
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
 
-    def kill(self):
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+    def daemon(self):
+        return int(re.search(r"process (\d+)", self.status()).group(1))
 
     def status(self, *arguments):
         run = subprocess.run([self.echofs, "status", "--data-dir", self.data, *arguments],

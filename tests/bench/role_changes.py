@@ -125,9 +125,11 @@ class RoleChanges:
         for number in range(count):
             self.progress(f"failover {number + 1}")
             old, new = self.settled()
+            daemon = old.daemon()
             begin = time.monotonic()
-            old.kill()
+            os.kill(daemon, signal.SIGKILL)
             pauses.append(self.writer(new).wait_commits(begin, 1)[0] - begin)
+            old.process.wait()
             old.start()
             old.wait_until_ready()
         return pauses
