@@ -48,6 +48,7 @@ class Bench:
     def __init__(self, options, directory):
         self.options, self.directory = options, directory
         self.nodes = []
+        self.changes = None
         self.database_number = 0
         self.native = os.path.join(directory, "native")
         os.makedirs(self.native)
@@ -58,6 +59,8 @@ class Bench:
         return node
 
     def stop(self):
+        if self.changes is not None:
+            self.changes.stop()
         for node in reversed(self.nodes):
             node.stop()
 
@@ -158,9 +161,12 @@ class Bench:
             return {}
         # Those that were measured would take part of the machine.
         self.stop()
-        with role_changes.RoleChanges(self.options.echofs, os.path.join(self.directory, "lease"), self.progress) as changes:
-            return {name: changes.handoffs(self.options.handoffs) if name == "handoff"
-                    else changes.failovers(self.options.failovers) for name in chosen}
+        self.changes = role_changes.RoleChanges(self.options.echofs, os.path.join(self.directory, "lease"),
+                                                self.progress)
+        self.nodes += self.changes.nodes
+        self.changes.start()
+        return {name: self.changes.handoffs(self.options.handoffs) if name == "handoff"
+                else self.changes.failovers(self.options.failovers) for name in chosen}
 
     def progress(self, text):
         if sys.stderr.isatty():

@@ -59,7 +59,7 @@ class RoleChanges:
         for name, port in zip("ab", ports):
             self.nodes.append(Node(echofs, directory, name, port, None, config))
 
-    def __enter__(self):
+    def start(self):
         for node in self.nodes:
             node.wait_until_ready()
         leader = self.leader()
@@ -70,15 +70,15 @@ class RoleChanges:
             path = os.path.join(node.mount, DATABASE)
             wait_for("the database", lambda path=path: os.path.exists(path))
             self.writers.append(Writer(node))
-        return self
 
-    def __exit__(self, *_):
+    def stop(self):
         for writer in self.writers:
             writer.stop()
         for node in self.nodes:
             node.stop()
-        self.lease.send_signal(signal.SIGTERM)
-        self.lease.wait(20)
+        if self.lease.poll() is None:
+            self.lease.send_signal(signal.SIGTERM)
+            self.lease.wait(20)
 
     def state(self, node):
         text = node.status("--json")

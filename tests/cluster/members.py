@@ -317,7 +317,8 @@ class MembersTest(harness.ClusterTest):
 
     def check_acknowledged(self, members, clients, name):
         """Equal, sound databases on all nodes. Of what clients were told nothing is missing, but, without
-        synchronous replication (D4), as many commits as the nodes keep as orphans of this database. Returns how many."""
+        synchronous replication (D4), as many commits as the nodes keep as orphans of this database; returns
+        their number."""
         members.wait_converged()
         orphans = sum(kept["databases"].get(name, 0) for node in members.running()
                       for kept in json.loads(node.echofs("orphans", "list", "--json").stdout))
