@@ -91,16 +91,22 @@ class RoleChanges:
         return found[0]
 
     def settled(self):
-        """(primary, replica), once the replica has the log but for the last entries."""
-        leader = self.leader()
+        """(primary, replica), once the one takes commits and the other has the log but for the last entries."""
+        begin = time.monotonic()
+        found = []
 
-        def followed():
-            state = self.state(leader)
-            return any(replica["acked_index"] + 100 > state["log"]["index"] for replica in state.get("replicas", []))
+        def settled():
+            for node, other in (self.nodes, self.nodes[::-1]):
+                state = self.state(node)
+                followed = any(replica["acked_index"] + 100 > state["log"]["index"]
+                               for replica in state.get("replicas", []))
+                if state.get("role") == "primary" and followed:
+                    found[:] = [node, other]
+                    return sum(t > begin for t in self.writer(node).commits()) >= 20
+            return False
 
-        wait_for("the replica to follow", followed)
-        self.writer(leader).wait_commits(time.monotonic(), 20)
-        return leader, next(node for node in self.nodes if node is not leader)
+        wait_for("a primary that is followed", settled)
+        return found
 
     def writer(self, node):
         return self.writers[self.nodes.index(node)]
