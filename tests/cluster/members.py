@@ -10,7 +10,7 @@ import urllib.request
 import harness
 from applications import Application
 from harness import ECHOFS, Node
-from processes import WAIT_SECONDS, children_of, free_port, is_mounted, wait_for
+from processes import WAIT_SECONDS, children_of, free_port, is_mounted, thread_states, wait_for
 
 TTL_SECONDS = 2
 ETCD = "/usr/bin/etcd"
@@ -163,11 +163,15 @@ class Member(Node):
 
     def kill(self, number=signal.SIGKILL):
         """Guardian and daemon, as the end of the machine would."""
-        for pid in [*children_of(self.guardian), self.guardian]:
+        daemons = children_of(self.guardian)
+        helpers = [pid for daemon in daemons for pid in children_of(daemon)]
+        for pid in [*daemons, self.guardian]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
+        # It ends the mount, which it knows by a number that the kernel gives to the next one too.
+        wait_for(lambda: not any(map(thread_states, helpers)), "the helper to end")
         subprocess.run(["umount", "-l", self.mount], check=False, stderr=subprocess.DEVNULL)
 
     def signal_daemon(self, number):
