@@ -67,7 +67,8 @@ void DatabaseSet::Stop() {
     if (const auto replica = database->replica()) {
       const absl::Status closed = replica->Close();
       if (!closed.ok()) spdlog::warn("{}: {}", database->name(), std::string(closed.message()));
-      database->SetReplica(nullptr);
+      // It stays: the mount goes on for a moment, and now that the locks do not keep writers out any more, what they
+      // write is refused.
     }
   }
   if (read_only()) {

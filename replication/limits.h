@@ -64,6 +64,8 @@ inline constexpr absl::Duration kStreamSilenceMax = absl::Seconds(10);
 inline constexpr absl::Duration kStopCheckInterval = absl::Milliseconds(100);
 inline constexpr absl::Duration kReconnectDelayMin = absl::Milliseconds(50);
 inline constexpr absl::Duration kReconnectDelayMax = absl::Seconds(2);
+// A primary that cannot be reached is worth a warning after so long.
+inline constexpr absl::Duration kTroubleGrace = absl::Seconds(2);
 // After a refusal that only a person can mend (another cluster, another protocol).
 inline constexpr absl::Duration kRefusedDelay = absl::Seconds(10);
 inline constexpr absl::Duration kConnectTimeout = absl::Seconds(5);

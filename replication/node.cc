@@ -186,6 +186,10 @@ void Node::Shutdown() {
 }
 
 absl::Status Node::Stop() {
+  {
+    absl::MutexLock lock(&mutex_);
+    ending_ = true;
+  }
   if (driver_ != nullptr) driver_->Resign(absl::Now() + kResignMax);
   Shutdown();
   ECHOFS_RETURN_IF_ERROR(target_->SyncAll());
@@ -198,32 +202,45 @@ absl::Status Node::Handoff(const std::string& target) {
 
 absl::Status Node::Promote(bool force) {
   if (driver_ == nullptr) return StaticLeaseHasNoFailover();
-  const RoleStatus role = driver_->status();
-  if (role.term != Term{}) return absl::OkStatus();  // it leads
-  if (!role.lease_known) {
-    return absl::UnavailableError(
-        fmt::format("the lease service cannot be asked, so it is not known who is primary: {}",
-                    role.lease_error));
-  }
-  const LeaseRecord& record = role.lease.record;
-  if (role.lease.held && record.primary_id != options_.node_id) {
-    v1::RequestHandoffRequest request;
-    request.set_cluster_id(status().cluster_id);
-    request.set_target(options_.node_id);
-    const absl::Status asked =
-        GrpcConnector()->Connect(record.primary_address)->RequestHandoff(request);
-    if (!asked.ok()) {
-      return absl::Status(asked.code(),
-                          fmt::format("{}, the primary, did not hand off: {}", record.primary_id,
-                                      std::string(asked.message())));
+  const absl::Time deadline = absl::Now() + options_.lease_ttl + kTakeOverMax;
+  std::string asked;  // the node that hands off to this one
+  bool standing = false;
+  absl::Duration wait = absl::ZeroDuration();
+  while (!driver_->WaitLeading(std::min(deadline, absl::Now() + wait))) {
+    wait = kStopCheckInterval;
+    if (stopping()) return absl::CancelledError("this node is stopping");
+    const RoleStatus role = driver_->status();
+    const bool begun = standing || !asked.empty();
+    if (!begun && (!role.lease_known || !role.lease_error.empty())) {
+      return absl::UnavailableError(
+          fmt::format("the lease service cannot be asked: {}", role.lease_error));
     }
-  } else {
-    ECHOFS_RETURN_IF_ERROR(driver_->Promote(force));
+    const LeaseRecord& record = role.lease.record;
+    if (role.lease.held && record.primary_id != options_.node_id) {
+      // Also one that was quicker than this node.
+      if (record.primary_id != asked) ECHOFS_RETURN_IF_ERROR(RequestHandoff(record));
+      asked = record.primary_id;
+    } else if (!begun) {
+      ECHOFS_RETURN_IF_ERROR(driver_->Promote(force));
+      standing = true;
+    }
+    if (absl::Now() >= deadline) {
+      return absl::DeadlineExceededError(
+          "this node did not become the primary in time; `echofs status` and its log say why");
+    }
   }
-  if (driver_->WaitLeading(absl::Now() + options_.lease_ttl + kTakeOverMax))
-    return absl::OkStatus();
-  return absl::DeadlineExceededError(
-      "this node did not become the primary in time; `echofs status` and its log say why");
+  return absl::OkStatus();
+}
+
+absl::Status Node::RequestHandoff(const LeaseRecord& record) const {
+  v1::RequestHandoffRequest request;
+  request.set_cluster_id(status().cluster_id);
+  request.set_target(options_.node_id);
+  const absl::Status asked =
+      GrpcConnector()->Connect(record.primary_address)->RequestHandoff(request);
+  if (asked.ok()) return asked;
+  return absl::Status(asked.code(), fmt::format("{}, the primary, did not hand off: {}",
+                                                record.primary_id, std::string(asked.message())));
 }
 
 std::shared_ptr<Primary> Node::primary() const {

@@ -142,6 +142,7 @@ class Node final : private RoleHost, private RoleEnvironment {
   std::shared_ptr<Primary> primary() const ABSL_LOCKS_EXCLUDED(mutex_);
   std::shared_ptr<Replica> replica() const ABSL_LOCKS_EXCLUDED(mutex_);
   bool stopping() const ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status RequestHandoff(const LeaseRecord& record) const ABSL_LOCKS_EXCLUDED(mutex_);
   void DescribeCluster(NodeStatus* status) const;
   void MaintenanceLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Maintain() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -179,7 +180,8 @@ class Node final : private RoleHost, private RoleEnvironment {
   bool writers_stopped_ = false;  // by StopWriters
 
   mutable absl::Mutex mutex_;
-  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;    // Stop was called; the lease may still be held
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;  // every thread is to end
   NodeRole role_ ABSL_GUARDED_BY(mutex_) = NodeRole::kNone;
   NodeState state_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<Primary> primary_ ABSL_GUARDED_BY(mutex_);

@@ -18,12 +18,15 @@
 namespace echofs {
 
 void Node::Follow(const echofs::Follow& primary) {
-  spdlog::info("node {} is a replica of {}{}", options_.node_id,
-               primary.primary_id.empty() ? "" : primary.primary_id + " at ", primary.address);
   std::shared_ptr<Replica> replica;
   {
     absl::MutexLock lock(&mutex_);
     replica = replica_;
+    // The lease has a new term when who got it by a handoff takes it.
+    if (primary_address_ != primary.address || primary_id_ != primary.primary_id) {
+      spdlog::info("node {} is a replica of {}{}", options_.node_id,
+                   primary.primary_id.empty() ? "" : primary.primary_id + " at ", primary.address);
+    }
     primary_address_ = primary.address;
     primary_id_ = primary.primary_id;
   }
@@ -132,6 +135,11 @@ void Node::StepDown(const std::string& reason) {
     absl::MutexLock lock(&mutex_);
     role_error_ = std::string(status.message());
     if (status.ok()) return;
+    // When its mount is gone, say. The next start recovers as after a crash.
+    if (ending_) {
+      spdlog::warn("this node ends without having become a replica: {}", role_error_);
+      return;
+    }
     spdlog::error("cannot become a replica yet, nothing is committed meanwhile: {}. Trying again",
                   role_error_);
     if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), kStepDownRetry)) return;

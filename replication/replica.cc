@@ -14,6 +14,13 @@
 #include "replication/wire.h"
 
 namespace echofs {
+namespace {
+
+bool IsOfNetwork(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsCancelled(status);
+}
+
+}  // namespace
 
 Replica::Replica(ReplicaOptions options, ChangeLog* log, ApplyTarget* target)
     : options_(std::move(options)),
@@ -92,6 +99,7 @@ void Replica::FollowLoop() {
   absl::Duration delay = kReconnectDelayMin;
   std::string said;
   std::uint64_t change = 0;
+  absl::Time trouble_since;
   while (true) {
     std::string address;
     {
@@ -106,6 +114,7 @@ void Replica::FollowLoop() {
         change = address_changes_;
         delay = kReconnectDelayMin;
         said.clear();
+        trouble_since = absl::Now();
       }
       following_ = true;
     }
@@ -123,7 +132,12 @@ void Replica::FollowLoop() {
     // A person has to mend this; trying faster helps nobody.
     const bool refused = !reached_ && absl::IsFailedPrecondition(status);
     DescribeError(status);
-    if (last_error_ != said) {
+    if (reached_) trouble_since = absl::Now();
+    // A primary that has just gone, or has not quite taken over, is none to be warned of.
+    if (IsOfNetwork(status) && absl::Now() < trouble_since + kTroubleGrace) {
+      spdlog::log(reached_ ? spdlog::level::info : spdlog::level::debug, "{}. Trying again",
+                  last_error_);
+    } else if (last_error_ != said) {
       said = last_error_;
       spdlog::log(refused ? spdlog::level::err : spdlog::level::warn, "{}. Trying again", said);
     }
@@ -232,10 +246,10 @@ void Replica::OnProgress() {
 }
 
 void Replica::DescribeError(const absl::Status& status) {
-  const bool network = absl::IsUnavailable(status) || absl::IsCancelled(status);
-  last_error_ =
-      fmt::format("{} the primary at {}: {}", network ? "no connection to" : "cannot follow",
-                  primary_address_, std::string(status.message()));
+  const char* what = "cannot follow";
+  if (IsOfNetwork(status)) what = reached_ ? "lost the connection to" : "no connection to";
+  last_error_ = fmt::format("{} the primary at {}: {}", what, primary_address_,
+                            std::string(status.message()));
 }
 
 void Replica::CopyLoop(int number) {

@@ -6,24 +6,28 @@ Every round runs each workload three times, one after the other and in changing 
 nodes run all the time; those that are not measured are idle. The figures are medians over the rounds.
 Then: how long after its commit a transaction is visible in the replica's mount (visible); the same for the stream
 alone, that is until the entry is in the replica's log, applied or not (stream); how long a replica needs after a run
-at full speed; and how fast a new replica copies a database.
+at full speed; how fast a new replica copies a database; and how long nobody can write when the primary changes, by a
+handoff and after a SIGKILL, in a cluster of two nodes with a lease server and a client on each (role_changes.py).
 
 Prints a table and writes build/bench.json. Everything else that it makes is removed.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import re
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+import role_changes
+from nodes import Failed, Node, free_ports, read_text, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -35,95 +39,16 @@ COMPARED = {
     "write-delete-full": ["write", "--journal", "delete", "--synchronous", "full"],
     "write-truncate-normal": ["write", "--journal", "truncate", "--synchronous", "normal"],
 }
-OTHERS = ["visible", "stream", "catchup", "first-copy"]
+OTHERS = ["visible", "stream", "catchup", "first-copy", "handoff", "failover"]
 ARRIVALS = {"visible": "visible", "stream": "received"}  # and the name of the figures
 PLACES = ["native", "primary", "replica"]
-WAIT_SECONDS = 90
-
-
-class Failed(Exception):
-    pass
-
-
-def wait_for(what, condition, pause=0.02):
-    end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        if time.monotonic() > end:
-            raise Failed(f"gave up waiting for {what}")
-        time.sleep(pause)
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def read_text(path):
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-class Node:
-    """A running `echofs mount`."""
-
-    def __init__(self, echofs, directory, name, port, primary_port, config=""):
-        self.echofs, self.name = echofs, name
-        self.mount = os.path.join(directory, name, "mnt")
-        self.data = os.path.join(directory, name, "data")
-        self.log = os.path.join(directory, name, "log")
-        os.makedirs(self.mount)
-        os.makedirs(self.data)
-        command = [echofs, "mount", "--fuse-dir", self.mount, "--data-dir", self.data, "--node-id", name,
-                   "--grpc-listen", f"127.0.0.1:{port}", "--grpc-advertise", f"127.0.0.1:{port}",
-                   "--lease-primary", f"127.0.0.1:{primary_port}"]
-        if config:
-            path = os.path.join(directory, name, "echofs.yml")
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(config)
-            command += ["--config", path]
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def status(self, *arguments):
-        run = subprocess.run([self.echofs, "status", "--data-dir", self.data, *arguments],
-                             capture_output=True, text=True, timeout=30)
-        return run.stdout if run.returncode == 0 else ""
-
-    def is_ready(self):
-        if self.process.poll() is not None:
-            raise Failed(f"node {self.name} ended: {read_text(self.log)[-2000:]}")
-        status = self.status("--json")
-        return bool(status) and json.loads(status)["ready"]
-
-    def wait_until_ready(self):
-        wait_for(f"node {self.name}", self.is_ready)
-        return self
-
-    def position(self, database):
-        return read_text(os.path.join(self.mount, database + "-pos"))
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        if os.path.ismount(self.mount):
-            subprocess.run(["fusermount3", "-u", "-z", self.mount], check=False)
 
 
 class Bench:
     def __init__(self, options, directory):
         self.options, self.directory = options, directory
         self.nodes = []
+        self.changes = None
         self.database_number = 0
         self.native = os.path.join(directory, "native")
         os.makedirs(self.native)
@@ -134,6 +59,8 @@ class Bench:
         return node
 
     def stop(self):
+        if self.changes is not None:
+            self.changes.stop()
         for node in reversed(self.nodes):
             node.stop()
 
@@ -229,6 +156,18 @@ class Bench:
         os.remove(copy)
         return seconds
 
+    def role_changes(self, chosen):
+        if not chosen:
+            return {}
+        # Those that were measured would take part of the machine.
+        self.stop()
+        self.changes = role_changes.RoleChanges(self.options.echofs, os.path.join(self.directory, "lease"),
+                                                self.progress)
+        self.nodes += self.changes.nodes
+        self.changes.start()
+        return {name: self.changes.handoffs(self.options.handoffs) if name == "handoff"
+                else self.changes.failovers(self.options.failovers) for name in chosen}
+
     def progress(self, text):
         if sys.stderr.isatty():
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
@@ -256,6 +195,7 @@ class Bench:
                     results[name].append(self.run_pair("catchup"))
         if "first-copy" in chosen:
             results["first-copy"] = self.first_copies(min(self.options.rounds, 3))
+        results.update(self.role_changes([name for name in ("handoff", "failover") if name in chosen]))
         self.progress("")
         return results
 
@@ -292,6 +232,13 @@ def summarize(results):
         elif name == "catchup":
             summary[name] = {key: median([r[key] for r in result])
                              for key in ("per_second", "behind", "catchup_ms")}
+        elif name == "handoff":
+            pauses = sorted(1000 * seconds for seconds in result)
+            summary[name] = {"handoffs": len(pauses), "p50_ms": median(pauses),
+                             "p99_ms": pauses[math.ceil(0.99 * len(pauses)) - 1], "max_ms": pauses[-1]}
+        elif name == "failover":
+            summary[name] = {"ttl_seconds": role_changes.TTL_SECONDS, "seconds": median(result),
+                             "max_seconds": max(result)}
         else:
             speeds = [r["bytes"] / r["seconds"] / 1e6 for r in result]
             native = [r["bytes"] / r["native_seconds"] / 1e6 for r in result]
@@ -328,6 +275,15 @@ def table(summary):
         f = summary["first-copy"]
         lines.append(f"first copy of {f['megabytes']:.0f} MB: {f['megabytes_per_second']:.0f} MB/s (copying the file "
                      f"and syncing it: {f['native_megabytes_per_second']:.0f} MB/s)")
+    if "handoff" in summary:
+        h = summary["handoff"]
+        lines.append(f"handoff: nobody can write for {h['p50_ms']:.0f} ms (p50), {h['p99_ms']:.0f} ms (p99), at most "
+                     f"{h['max_ms']:.0f} ms, of {h['handoffs']}")
+    if "failover" in summary:
+        f = summary["failover"]
+        ttl = f["ttl_seconds"]
+        lines.append(f"first commit after SIGKILL of the primary: after TTL {f['seconds'] - ttl:+.2f} s, at most TTL "
+                     f"{f['max_seconds'] - ttl:+.2f} s, with a TTL of {ttl} s")
     return "\n".join(lines)
 
 
@@ -345,6 +301,8 @@ def parse_options():
     parser.add_argument("--rate", type=float, default=1000, help="commits a second in 'visible' (default: 1000)")
     parser.add_argument("--copy-megabytes", type=int, default=200,
                         help="size of the database in 'first-copy', at least 100 (default: 200)")
+    parser.add_argument("--handoffs", type=int, default=30, help="default: 30")
+    parser.add_argument("--failovers", type=int, default=5, help="default: 5")
     parser.add_argument("--directory", default=os.path.join(ROOT, "build"),
                         help="on the disk to measure (default: build)")
     parser.add_argument("--json", default=os.path.join(ROOT, "build", "bench.json"))

@@ -26,6 +26,7 @@ def main():
         work = os.path.join(directory, "work")
         os.mkdir(work)
         run = subprocess.run([sys.executable, BENCH, "--rounds", "1", "--seconds", "0.1", "--copy-megabytes", "100",
+                              "--handoffs", "2", "--failovers", "1",
                               "--directory", work, "--json", report_path, "--echofs", sys.argv[1], "--workload",
                               sys.argv[2]], capture_output=True, text=True)
         check(run.returncode == 0, f"bench.py failed: {run.stderr}")
@@ -43,7 +44,9 @@ def main():
         for name, figures in {"visible": ["per_second", "p50_from_call_us", "p99_us"],
                               "stream": ["per_second", "p50_from_call_us", "p99_us"],
                               "catchup": ["per_second", "catchup_ms"],
-                              "first-copy": ["megabytes", "megabytes_per_second", "ratio"]}.items():
+                              "first-copy": ["megabytes", "megabytes_per_second", "ratio"],
+                              "handoff": ["handoffs", "p50_ms", "p99_ms", "max_ms"],
+                              "failover": ["ttl_seconds", "seconds", "max_seconds"]}.items():
             for figure in figures:
                 check(summary[name][figure] > 0, f"{name} {figure}")
     print("ok")

@@ -1,5 +1,6 @@
 """Three nodes and a lease: handoff, crash, pause, and a lease service that is away (design section 7)."""
 
+import itertools
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 
 import harness
 import members
+from applications import wait_all_records
 from processes import WAIT_SECONDS, wait_for
 
 NAME = "app.db"
@@ -31,39 +33,50 @@ class FailoverCases:
 
     lease = None
 
-    def test_r4_handoff_in_a_loop_under_load(self):
+    def handoffs(self, modes, rounds):
+        """Hands off again and again while clients write on databases of these journal modes."""
         cluster = self.members(self.lease)
-        clients = self.clients(cluster, NAME)
+        clients = {name: self.clients(cluster, name, mode) for name, mode in modes.items()}
         pauses = []
-        for _ in range(harness.scaled(10, 200)):
+        for _ in range(rounds):
             leader = cluster.leader()
             cluster.wait_followed(leader)
-            client = next(c for c in clients if c.options[0] == leader.name)
-            client.wait_records(20)
+            wait_all_records([self.client_of(some, leader) for some in clients.values()], 20)
             target = cluster.others(leader)[0]
             since = time.monotonic()
             leader.echofs("handoff", "--to", target.name)
             wait_for(lambda target=target: target.role() == "primary", f"{target.name} to lead")
-            next(c for c in clients if c.options[0] == target.name).wait_records(5)
-            pauses.append(members.pause(clients, since))
+            wait_all_records([self.client_of(some, target) for some in clients.values()], 5)
+            pauses += [members.pause(some, since) for some in clients.values()]
         print("pause of writers in ms:", " ".join(f"{p * 1000:.0f}" for p in sorted(pauses)))
-        for client in clients:
+        for client in itertools.chain(*clients.values()):
             client.stop()
             # No connection broke: nothing but SQLITE_BUSY was seen.
             self.assertEqual(client.log_text(), "")
-        self.check_acknowledged(cluster, clients, NAME)
+        for name, some in clients.items():
+            self.check_all_kept(cluster, some, name)
 
-    def test_r3_sigkill_of_the_primary(self):
+    def test_r4_handoff_in_a_loop_under_load(self):
+        self.handoffs({NAME: "wal"}, harness.scaled(10, 200))
+
+    def test_r4_handoff_in_a_loop_under_load_in_delete_mode(self):
+        self.handoffs({NAME: "delete"}, harness.scaled(10, 200))
+
+    def test_r4_handoff_in_a_loop_under_load_of_three_databases(self):
+        self.handoffs({"a.db": "wal", "b.db": "delete", "c/c.db": "wal"}, harness.scaled(5, 100))
+
+    def kills(self, mode):
+        """SIGKILL of whoever is the primary, while clients write."""
         cluster = self.members(self.lease)
-        clients = self.clients(cluster, NAME)
+        clients = self.clients(cluster, NAME, mode)
         for _ in range(harness.scaled(2, 30)):
             leader = cluster.leader()
             cluster.wait_followed(leader)
-            next(c for c in clients if c.options[0] == leader.name).wait_records(20)
+            self.client_of(clients, leader).wait_records(20)
             leader.kill()
             killed = time.monotonic()
             other = cluster.leader()
-            next(c for c in clients if c.options[0] == other.name).wait_records(1)
+            self.client_of(clients, other).wait_records(1)
             print(f"writes again {members.pause(clients, killed):.2f} s after the last one, TTL "
                   f"{members.TTL_SECONDS} s")
             leader.start(wait=False)
@@ -72,6 +85,12 @@ class FailoverCases:
         for client in clients:
             client.stop()
         self.check_acknowledged(cluster, clients, NAME)
+
+    def test_r3_sigkill_of_the_primary(self):
+        self.kills("wal")
+
+    def test_r3_sigkill_of_the_primary_in_delete_mode(self):
+        self.kills("delete")
 
     def test_r2_primary_paused_past_its_lease(self):
         cluster = self.members(self.lease)
@@ -102,7 +121,7 @@ class FailoverCases:
         clients = self.clients(cluster, NAME)
         leader = cluster.leader()
         cluster.wait_followed(leader)
-        own = next(c for c in clients if c.options[0] == leader.name)
+        own = self.client_of(clients, leader)
         own.wait_records(20)
         term = leader.status()["term"]
         cluster.lease.kill()
@@ -121,7 +140,7 @@ class FailoverCases:
         clients = self.clients(cluster, NAME)
         leader = cluster.leader()
         cluster.wait_followed(leader)
-        own = next(c for c in clients if c.options[0] == leader.name)
+        own = self.client_of(clients, leader)
         own.wait_records(20)
         cluster.lease.kill()
         wait_for(lambda: all(node.role() != "primary" for node in cluster.nodes),
@@ -129,7 +148,7 @@ class FailoverCases:
         last = len(own.records())
         cluster.lease.start()
         leader = cluster.leader()
-        next(c for c in clients if c.options[0] == leader.name).wait_records(20)
+        self.client_of(clients, leader).wait_records(20)
         self.assertGreaterEqual(len(own.records()), last)
         for client in clients:
             client.stop()
@@ -142,3 +161,32 @@ class ServiceFailoverTest(FailoverCases, members.MembersTest):
 
 class EtcdFailoverTest(FailoverCases, members.MembersTest):
     lease = members.Etcd
+
+
+class EtcdLeaderTest(members.MembersTest):
+    """A real cluster of etcd, whose leader comes and goes."""
+
+    def test_r6_leader_of_etcd_killed_while_clients_write(self):
+        cluster = self.members(members.EtcdCluster, ttl=5)
+        clients = self.clients(cluster, NAME)
+        leader = cluster.leader()
+        cluster.wait_followed(leader)
+        term = leader.status()["term"]
+        own = self.client_of(clients, leader)
+        for _ in range(3):
+            etcd = cluster.lease.leader()
+            own.wait_records(20)
+            etcd.kill()
+            cluster.lease.leader()
+            own.wait_records(20)
+            etcd.start()
+            cluster.lease.leader()
+        # Longer than the lease would have lasted without etcd.
+        end = time.monotonic() + 5
+        wait_for(lambda: time.monotonic() > end, "a TTL to pass")
+        own.wait_records(20)
+        self.assertEqual(leader.status()["term"], term)
+        for client in clients:
+            client.stop()
+            self.assertEqual(client.log_text(), "")
+        self.check_all_kept(cluster, clients, NAME)

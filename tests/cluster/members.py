@@ -5,11 +5,12 @@ import json
 import os
 import signal
 import subprocess
+import urllib.request
 
 import harness
 from applications import Application
 from harness import ECHOFS, Node
-from processes import WAIT_SECONDS, children_of, free_port, wait_for
+from processes import WAIT_SECONDS, children_of, free_port, is_mounted, thread_states, wait_for
 
 TTL_SECONDS = 2
 ETCD = "/usr/bin/etcd"
@@ -25,6 +26,7 @@ class LeaseServer:
         os.makedirs(self.directory)
         host = network.addresses["lease"] if network else "127.0.0.1"
         self.endpoint = f"{host}:{free_port()}"
+        self.endpoints = [self.endpoint]
         self.prefix = network.prefix("lease") if network else []
         self.process = None
 
@@ -53,30 +55,86 @@ class LeaseServer:
 
 
 class Etcd(LeaseServer):
-    """One real etcd."""
+    """One real etcd, by itself or as a member of an EtcdCluster."""
 
     type = "etcd"
 
+    def __init__(self, directory, network=None):
+        super().__init__(directory, network)
+        self.name = "e"
+        self.peer = f"http://{self.endpoint.rsplit(':', 1)[0]}:{free_port()}"
+        self.cluster = f"{self.name}={self.peer}"
+        self.options = []
+
     def command(self):
         client = "http://" + self.endpoint
-        host = self.endpoint.rsplit(":", 1)[0]
-        if not hasattr(self, "peer"):
-            self.peer = f"http://{host}:{free_port()}"
-        return [ETCD, "--name", "e", "--data-dir", self.directory + "/data",
+        return [ETCD, "--name", self.name, "--data-dir", self.directory + "/data",
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
-                "--initial-cluster", "e=" + self.peer]
+                "--initial-cluster", self.cluster, *self.options]
 
     def stop(self):
         if self.process is not None:
             self.kill()
 
 
+class EtcdCluster:
+    """Three real etcds, which elect a leader within a second."""
+
+    type = "etcd"
+
+    def __init__(self, directory, network=None):
+        assert network is None
+        self.process = None  # that of a single lease service
+        self.members = [Etcd(os.path.join(directory, f"etcd{i}")) for i in range(3)]
+        self.endpoints = [member.endpoint for member in self.members]
+        peers = []
+        for i, member in enumerate(self.members):
+            member.name = f"e{i}"
+            member.peer = f"http://127.0.0.1:{free_port()}"
+            peers.append(f"{member.name}={member.peer}")
+        for member in self.members:
+            member.cluster = ",".join(peers)
+            member.options = ["--heartbeat-interval", "50", "--election-timeout", "500"]
+
+    def start(self):
+        for member in self.members:
+            member.start()
+        return self
+
+    def status(self, member):
+        """What a member knows of itself and of the leader; empty when it does not answer."""
+        request = urllib.request.Request(f"http://{member.endpoint}/v3/maintenance/status", b"{}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return json.load(response)
+        except OSError:
+            return {}
+
+    def leader(self):
+        """The member that all who run agree upon, once they do."""
+
+        def find():
+            running = [member for member in self.members if member.process is not None]
+            states = [self.status(member) for member in running]
+            leaders = {state.get("leader") for state in states}
+            if len(leaders) != 1:
+                return None
+            return next((member for member, state in zip(running, states)
+                         if "leader" in state and state["header"]["member_id"] == state["leader"]), None)
+
+        return wait_for(find, "a leader of etcd")
+
+    def stop(self):
+        for member in self.members:
+            member.stop()
+
+
 class Member(Node):
     """A node that a configuration file describes."""
 
     def __init__(self, directory, name, lease, host="127.0.0.1", prefix=(), candidate=True,
-                 min_sync_replicas=0):
+                 min_sync_replicas=0, ttl=TTL_SECONDS):
         super().__init__(directory, name, prefix=prefix)
         self.address = f"{host}:{free_port()}"
         config = {
@@ -84,7 +142,7 @@ class Member(Node):
             "fuse": {"dir": self.mount},
             "data": {"dir": self.data},
             "grpc": {"listen": self.address, "advertise": self.address},
-            "lease": {"type": lease.type, "endpoints": [lease.endpoint], "ttl": f"{TTL_SECONDS}s",
+            "lease": {"type": lease.type, "endpoints": lease.endpoints, "ttl": f"{ttl}s",
                       "candidate": candidate},
             "replication": {"min-sync-replicas": min_sync_replicas},
         }
@@ -93,17 +151,27 @@ class Member(Node):
             json.dump(config, file)  # JSON is YAML
         self.arguments = ["--config", path]
 
+    def start(self, wait=True):
+        # A connection that was open when the mount went away makes its -shm anew, in the directory below.
+        for name in os.listdir(self.mount) if not is_mounted(self.mount) else []:
+            os.remove(self.path(name))
+        return super().start(wait)
+
     def role(self):
         status = self.status() if self.process is not None else None
         return status["role"] if status else None
 
     def kill(self, number=signal.SIGKILL):
         """Guardian and daemon, as the end of the machine would."""
-        for pid in [*children_of(self.guardian), self.guardian]:
+        daemons = children_of(self.guardian)
+        helpers = [pid for daemon in daemons for pid in children_of(daemon)]
+        for pid in [*daemons, self.guardian]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
+        # It ends the mount, which it knows by a number that the kernel gives to the next one too.
+        wait_for(lambda: not any(map(thread_states, helpers)), "the helper to end")
         subprocess.run(["umount", "-l", self.mount], check=False, stderr=subprocess.DEVNULL)
 
     def signal_daemon(self, number):
@@ -111,15 +179,29 @@ class Member(Node):
 
 
 class Members:
-    """A lease service and nodes a, b, c..."""
+    """A lease service and nodes a, b, c..., of which those in `never` are no candidates."""
 
-    def __init__(self, directory, lease, count=3, network=None, **options):
+    def __init__(self, directory, lease, count=3, network=None, never="", **options):
+        self.directory = directory
         self.lease = lease
+        self.network = network
+        self.never = never
+        self.options = options
         self.nodes = []
-        for name in "abcdefgh"[:count]:
-            if network:
-                options.update(host=network.addresses[name], prefix=network.prefix(name))
-            self.nodes.append(Member(directory, name, lease, **options))
+        for _ in range(count):
+            self.add()
+
+    def add(self):
+        """One more node, not started."""
+        name = "abcdefgh"[len(self.nodes)]
+        options = dict(self.options, candidate=name not in self.never)
+        if self.network:
+            options.update(host=self.network.addresses[name], prefix=self.network.prefix(name))
+        self.nodes.append(Member(self.directory, name, self.lease, **options))
+        return self.nodes[-1]
+
+    def node(self, name):
+        return next(node for node in self.nodes if node.name == name)
 
     def start(self):
         self.lease.start()
@@ -198,6 +280,10 @@ class Client(Application):
     def records(self):
         return [number for number, _ in self.acknowledged()]
 
+    def wait_gone(self, said):
+        """Until its connection has ended with the mount; `said` is log_text() of before."""
+        wait_for(lambda: "unable to open" in self.log_text()[len(said):], "the mount to go away")
+
 
 class MembersTest(harness.ClusterTest):
     """Base of the tests with a lease."""
@@ -219,6 +305,7 @@ class MembersTest(harness.ClusterTest):
     def clients(self, members, name, mode="wal", synchronous="NORMAL"):
         """Makes the database, and starts a client on each node."""
         leader = members.leader()
+        leader.mkdirs(os.path.dirname(name))
         leader.execute(
             name, f"PRAGMA journal_mode={mode}",
             "CREATE TABLE acked(client TEXT, number INTEGER, PRIMARY KEY(client, number))",
@@ -229,9 +316,13 @@ class MembersTest(harness.ClusterTest):
             wait_for(lambda node=node: os.path.exists(node.path(name)), f"{name} on {node.name}")
         return [Client(self, node.path(name), node.name, synchronous).start() for node in members.running()]
 
+    def client_of(self, clients, node):
+        return next(client for client in clients if client.options[0] == node.name)
+
     def check_acknowledged(self, members, clients, name, replicated=False):
         """Equal, sound databases on all nodes. Of what clients were told nothing is missing, but, unless commits
-        were `replicated` before they returned (D4), as many as the nodes keep as orphans of this database."""
+        were `replicated` before they returned (D4), as many as the nodes keep as orphans of this database; returns
+        their number."""
         members.wait_converged()
         orphans = sum(kept["databases"].get(name, 0) for node in members.running()
                       for kept in json.loads(node.echofs("orphans", "list", "--json").stdout))
@@ -245,7 +336,12 @@ class MembersTest(harness.ClusterTest):
             missing = told - rows
             self.assertLessEqual(len(missing), 0 if replicated else orphans, f"acknowledged commits are missing on "
                                  f"{node.name}, orphans {orphans}, first {sorted(missing)[:5]}")
-        print(f"{len(told)} commits were acknowledged, {len(missing)} of them became orphans")
+        print(f"{name}: {len(told)} commits were acknowledged, {len(missing)} of them became orphans")
+        return orphans
+
+    def check_all_kept(self, members, clients, name):
+        """check_acknowledged where nothing may have become an orphan."""
+        self.assertEqual(self.check_acknowledged(members, clients, name), 0)
 
 
 def pause(clients, since):

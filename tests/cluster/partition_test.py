@@ -19,9 +19,6 @@ class PartitionTest(members.MembersTest):
         self.client_of(clients, leader).wait_records(20)
         return hosts, cluster, leader, clients
 
-    def client_of(self, clients, node):
-        return next(client for client in clients if client.options[0] == node.name)
-
     def finish(self, hosts, cluster, clients):
         """After all is well again: one history, in which only what was orphaned is missing."""
         hosts.heal()

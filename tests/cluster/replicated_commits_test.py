@@ -35,9 +35,6 @@ class ReplicatedCommitsTest(members.MembersTest):
             client.stop()
         self.check_acknowledged(cluster, clients, NAME, replicated=True)
 
-    def client_of(self, clients, node):
-        return next(client for client in clients if client.options[0] == node.name)
-
     @network.needs_namespaces
     def test_d4_failures_in_wal_mode(self):
         self.check_failures("wal")

@@ -1,0 +1,141 @@
+"""How long nobody can write when the primary of a cluster changes, for bench.py: as its applications see it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from nodes import Failed, Node, free_ports, wait_for
+
+TTL_SECONDS = 2
+DATABASE = "app.db"
+WRITER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "role_change_writer.py")
+
+
+class Writer:
+    """An application on one node that commits whenever it can (role_change_writer.py)."""
+
+    def __init__(self, node):
+        self.record = os.path.join(os.path.dirname(node.data), "commits")
+        self.process = subprocess.Popen([sys.executable, WRITER, os.path.join(node.mount, DATABASE), self.record])
+
+    def commits(self):
+        """When each commit was acknowledged, CLOCK_MONOTONIC in seconds."""
+        if self.process.poll() is not None:
+            raise Failed("the writer has ended")
+        try:
+            with open(self.record, encoding="ascii") as record:
+                return [float(line) for line in record.read().split("\n")[:-1]]
+        except FileNotFoundError:
+            return []
+
+    def wait_commits(self, since, count):
+        """The moments of the first `count` commits after `since`."""
+        wait_for("commits", lambda: len([t for t in self.commits() if t > since]) >= count)
+        return [t for t in self.commits() if t > since][:count]
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class RoleChanges:
+    """Two nodes, a lease server, and a writer on each node."""
+
+    def __init__(self, echofs, directory, progress):
+        self.echofs, self.progress = echofs, progress
+        os.makedirs(directory)
+        lease_port, *ports = free_ports(3)
+        with open(os.path.join(directory, "lease-server.log"), "wb") as log:
+            self.lease = subprocess.Popen([echofs, "lease-server", "--listen", f"127.0.0.1:{lease_port}",
+                                           "--data-dir", os.path.join(directory, "lease-server")],
+                                          stdout=log, stderr=log)
+        config = (f"lease: {{ type: service, endpoints: [ \"127.0.0.1:{lease_port}\" ], "
+                  f"ttl: {TTL_SECONDS}s }}\n")
+        self.nodes = []
+        self.writers = []
+        for name, port in zip("ab", ports):
+            self.nodes.append(Node(echofs, directory, name, port, None, config))
+
+    def start(self):
+        for node in self.nodes:
+            node.wait_until_ready()
+        leader = self.leader()
+        subprocess.run(["sqlite3", os.path.join(leader.mount, DATABASE),
+                        "PRAGMA journal_mode=wal; CREATE TABLE t(id INTEGER PRIMARY KEY, v)"],
+                       check=True, stdout=subprocess.DEVNULL)
+        for node in self.nodes:
+            path = os.path.join(node.mount, DATABASE)
+            wait_for("the database", lambda path=path: os.path.exists(path))
+            self.writers.append(Writer(node))
+
+    def stop(self):
+        for writer in self.writers:
+            writer.stop()
+        for node in self.nodes:
+            node.stop()
+        if self.lease.poll() is None:
+            self.lease.send_signal(signal.SIGTERM)
+            self.lease.wait(20)
+
+    def state(self, node):
+        text = node.status("--json")
+        return json.loads(text) if text else {}
+
+    def leader(self):
+        found = []
+        wait_for("a primary", lambda: found.extend(
+            node for node in self.nodes if self.state(node).get("role") == "primary") or found)
+        return found[0]
+
+    def settled(self):
+        """(primary, replica), once the one takes commits and the other has the log but for the last entries."""
+        begin = time.monotonic()
+        found = []
+
+        def settled():
+            for node, other in (self.nodes, self.nodes[::-1]):
+                state = self.state(node)
+                followed = any(replica["acked_index"] + 100 > state["log"]["index"]
+                               for replica in state.get("replicas", []))
+                if state.get("role") == "primary" and followed:
+                    found[:] = [node, other]
+                    return sum(t > begin for t in self.writer(node).commits()) >= 20
+            return False
+
+        wait_for("a primary that is followed", settled)
+        return found
+
+    def writer(self, node):
+        return self.writers[self.nodes.index(node)]
+
+    def handoffs(self, count):
+        """Seconds from the last commit on the old primary to the first on the new one, of each handoff."""
+        pauses = []
+        for number in range(count):
+            self.progress(f"handoff {number + 1}")
+            old, new = self.settled()
+            begin = time.monotonic()
+            done = subprocess.run([self.echofs, "handoff", "--data-dir", old.data], capture_output=True, text=True)
+            if done.returncode != 0:
+                raise Failed(f"handoff: {done.stderr}")
+            first = self.writer(new).wait_commits(begin, 1)[0]
+            pauses.append(first - max(t for t in self.writer(old).commits() if t < first))
+        return pauses
+
+    def failovers(self, count):
+        """Seconds from SIGKILL of the primary to the first commit on the other node, of each."""
+        pauses = []
+        for number in range(count):
+            self.progress(f"failover {number + 1}")
+            old, new = self.settled()
+            daemon = old.daemon()
+            begin = time.monotonic()
+            os.kill(daemon, signal.SIGKILL)
+            pauses.append(self.writer(new).wait_commits(begin, 1)[0] - begin)
+            old.process.wait()
+            old.start()
+            old.wait_until_ready()
+        return pauses
