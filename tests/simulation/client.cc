@@ -1,9 +1,13 @@
 #include "tests/simulation/client.h"
 
+#include <fmt/format.h>
+
+#include <string>
 #include <utility>
 
 #include "tests/simulation/judge.h"
 #include "tests/simulation/process.h"
+#include "tests/simulation/sqlite_client.h"
 
 namespace echofs::sim {
 namespace {
@@ -37,7 +41,10 @@ void Client::Try() {
   const std::uint64_t number = append ? world.judge->NewNumber() : 0;
   const absl::StatusOr<LogEntry> entry = append ? AppendNumber(number) : Transfer();
   if (!entry.ok()) {
-    if (process_->node().disk().powered() && !absl::IsResourceExhausted(entry.status())) {
+    // SQLite reports a disk that fails, is full or has lost its power as an I/O error.
+    const bool in_doubt = world.options.sqlite && absl::IsUnavailable(entry.status());
+    if (process_->node().disk().powered() && !absl::IsResourceExhausted(entry.status()) &&
+        !in_doubt) {
       world.Fail("commit: " + entry.status().ToString());
     }
     return;
@@ -68,7 +75,24 @@ void Client::Settle() {
   }
 }
 
+absl::StatusOr<LogEntry> Client::TransferWithSqlite() {
+  Random& random = process_->world().random;
+  const std::uint64_t from = random.Below(kAccounts);
+  const std::uint64_t to = (from + 1 + random.Below(kAccounts - 1)) % kAccounts;
+  const std::uint64_t amount = 1 + random.Below(kFirstBalance);
+  return CommitWithSqlite(
+      process_, kBank,
+      fmt::format("CREATE TABLE account(id INTEGER PRIMARY KEY, balance INTEGER, changes INTEGER); "
+                  "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT {}) "
+                  "INSERT INTO account SELECT i, {}, 0 FROM n",
+                  kAccounts, kFirstBalance),
+      fmt::format("UPDATE account SET balance = balance - {}, changes = changes + 1 WHERE id = {}; "
+                  "UPDATE account SET balance = balance + {}, changes = changes + 1 WHERE id = {}",
+                  amount, from, amount, to));
+}
+
 absl::StatusOr<LogEntry> Client::Transfer() {
+  if (process_->world().options.sqlite) return TransferWithSqlite();
   PageDatabases& databases = process_->databases();
   Random& random = process_->world().random;
   PageDatabases::Pages pages;
@@ -94,6 +118,11 @@ absl::StatusOr<LogEntry> Client::Transfer() {
 }
 
 absl::StatusOr<LogEntry> Client::AppendNumber(std::uint64_t number) {
+  if (process_->world().options.sqlite) {
+    const std::string insert = fmt::format("INSERT INTO number VALUES ({})", number);
+    return CommitWithSqlite(process_, kNumbers,
+                            "CREATE TABLE number(n INTEGER PRIMARY KEY); " + insert, insert);
+  }
   PageDatabases& databases = process_->databases();
   PageNumber last = std::max<PageNumber>(databases.page_count(kNumbers), 1);
   PageDatabases::Page page = PageOf(databases, kNumbers, last);
@@ -108,15 +137,24 @@ absl::StatusOr<LogEntry> Client::AppendNumber(std::uint64_t number) {
                           last, {{last, page}});
 }
 
-std::uint64_t SumOfAccounts(const PageDatabases& databases) {
+std::uint64_t SumOfAccounts(const PageDatabases& databases, bool sqlite) {
   std::uint64_t sum = 0;
+  if (sqlite) {
+    const auto found = QueryWithSqlite(databases, kBank, "SELECT sum(balance) FROM account");
+    return found.ok() && !found->empty() ? static_cast<std::uint64_t>(found->front()) : 0;
+  }
   for (PageNumber number = 1; number <= kAccounts; ++number) {
     sum += LoadBe64(PageOf(databases, kBank, number).data());
   }
   return sum;
 }
 
-bool HasNumber(const PageDatabases& databases, std::uint64_t number) {
+bool HasNumber(const PageDatabases& databases, std::uint64_t number, bool sqlite) {
+  if (sqlite) {
+    const auto found = QueryWithSqlite(databases, kNumbers,
+                                       fmt::format("SELECT n FROM number WHERE n = {}", number));
+    return found.ok() && !found->empty();
+  }
   for (PageNumber i = 1; i <= databases.page_count(kNumbers); ++i) {
     const PageDatabases::Page page = PageOf(databases, kNumbers, i);
     for (std::uint64_t j = 1; j <= LoadBe64(page.data()); ++j) {

@@ -40,14 +40,15 @@ class Client {
   void TryLater();
   void Try();
   absl::StatusOr<LogEntry> Transfer();
+  absl::StatusOr<LogEntry> TransferWithSqlite();
   absl::StatusOr<LogEntry> AppendNumber(std::uint64_t number);
 
   Process* const process_;
   std::optional<Waiting> waiting_;
 };
 
-// What the databases hold, for the judge.
-std::uint64_t SumOfAccounts(const PageDatabases& databases);
-bool HasNumber(const PageDatabases& databases, std::uint64_t number);
+// What the databases hold, for the judge; `sqlite`: they are SQLite's.
+std::uint64_t SumOfAccounts(const PageDatabases& databases, bool sqlite);
+bool HasNumber(const PageDatabases& databases, std::uint64_t number, bool sqlite);
 
 }  // namespace echofs::sim

@@ -7,6 +7,7 @@
 
 #include "replication/status_macros.h"
 #include "tests/simulation/process.h"
+#include "tests/simulation/sqlite_client.h"
 
 namespace echofs::sim {
 namespace {
@@ -319,13 +320,18 @@ void Judge::CheckEnd() {
     }
     CheckContent(*node, node->process()->log());
   }
-  const PageDatabases& databases = world_->nodes[0]->process()->databases();
-  const std::uint64_t sum = SumOfAccounts(databases);
+  PageDatabases& databases = world_->nodes[0]->process()->databases();
+  const bool sqlite = world_->options.sqlite;
+  if (const absl::Status sound = sqlite ? CheckWithSqlite(databases) : absl::OkStatus();
+      !sound.ok()) {
+    world_->Fail("J10: " + sound.ToString());
+  }
+  const std::uint64_t sum = SumOfAccounts(databases, sqlite);
   if (databases.page_count(kBank) > 0 && sum != kAccounts * kFirstBalance) {
     world_->Fail(fmt::format("J10: the accounts have {} in all", sum));
   }
   for (const std::uint64_t number : told_) {
-    if (acknowledged_counts() && !HasNumber(databases, number)) {
+    if (acknowledged_counts() && !HasNumber(databases, number, sqlite)) {
       world_->Fail(fmt::format("J10: number {} was acknowledged and is not there", number));
     }
   }

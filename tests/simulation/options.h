@@ -30,6 +30,7 @@ struct ClusterOptions {
   std::vector<int> fault_weights;  // by kind of fault, see faults.h
   bool forced_promotions = false;  // a person may give up acknowledged commits
   Moment faults_end = 20 * kSecond;
+  bool sqlite = false;  // the databases are SQLite's: see sqlite_client.h
 };
 
 ClusterOptions ChooseOptions(Random& random);

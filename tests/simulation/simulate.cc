@@ -18,12 +18,14 @@ using echofs::sim::RunResult;
 using echofs::sim::RunSeed;
 
 constexpr char kUsage[] =
-    "usage: simulate [--seeds N] [--first S] [--all] | --seed S [--trace]\n\n"
+    "usage: simulate [--sqlite] [--seeds N] [--first S] [--all] | [--sqlite] --seed S [--trace]\n\n"
     "  --seeds N  run N seeds (default 1000)\n"
     "  --first S  the first of them (default 1)\n"
     "  --all      do not stop at the first that fails\n"
     "  --seed S   run this seed alone, twice: both runs must be the same\n"
-    "  --trace    with --seed: print what happens, run once\n";
+    "  --trace    with --seed: print what happens, run once\n"
+    "  --sqlite   transactions are made by real SQLite through the real capture; slower, and each "
+    "seed runs once\n";
 
 volatile std::uint64_t current_seed = 0;
 
@@ -43,6 +45,7 @@ struct Arguments {
   bool one = false;
   bool all = false;
   bool trace = false;
+  bool sqlite = false;
 };
 
 bool Parse(int argc, char** argv, Arguments* arguments) {
@@ -50,6 +53,10 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     const std::string_view name = argv[i];
     if (name == "--trace") {
       arguments->trace = true;
+      continue;
+    }
+    if (name == "--sqlite") {
+      arguments->sqlite = true;
       continue;
     }
     if (name == "--all") {
@@ -105,17 +112,18 @@ int main(int argc, char** argv) {
   std::uint64_t failed = 0;
   for (std::uint64_t seed = arguments.first; seed < arguments.first + arguments.count; ++seed) {
     current_seed = seed;
-    const RunResult result = RunSeed(seed, arguments.trace);
+    const RunResult result = RunSeed(seed, arguments.trace, arguments.sqlite);
     if (arguments.one) fmt::print("seed {}: {}\n", seed, result.description);
     if (!result.failure.empty()) {
-      fmt::print("seed {} failed {}\n  {}\n  again: ./dev simulate --seed {} --trace\n", seed,
-                 result.failure, result.description, seed);
+      fmt::print("seed {} failed {}\n  {}\n  again: ./dev simulate {}--seed {} --trace\n", seed,
+                 result.failure, result.description, arguments.sqlite ? "--sqlite " : "", seed);
       std::fflush(stdout);
       ++failed;
       if (!arguments.all) return 1;
       continue;
     }
-    if (arguments.one && !arguments.trace && RunSeed(seed, false).digest != result.digest) {
+    if (arguments.one && !arguments.trace && !arguments.sqlite &&
+        RunSeed(seed, false).digest != result.digest) {
       fmt::print("seed {} gave two different runs\n", seed);
       return 1;
     }

@@ -73,9 +73,10 @@ void Build(World* world) {
 
 }  // namespace
 
-RunResult RunSeed(std::uint64_t seed, bool trace) {
+RunResult RunSeed(std::uint64_t seed, bool trace, bool sqlite) {
   World world(seed);
   world.trace = trace;
+  world.options.sqlite = sqlite;
   Build(&world);
   Faults faults(&world);
   faults.Start();

@@ -16,7 +16,8 @@ struct RunResult {
   std::uint64_t digest = 0;  // of everything that happened
 };
 
-// `trace` prints what happens to stdout.
-RunResult RunSeed(std::uint64_t seed, bool trace);
+// `trace` prints what happens to stdout. `sqlite`: transactions are made by real SQLite through the real capture
+// (sqlite_client.h), which puts the real time into entries, so that two runs differ in that.
+RunResult RunSeed(std::uint64_t seed, bool trace, bool sqlite = false);
 
 }  // namespace echofs::sim
