@@ -87,6 +87,7 @@ absl::Time RoleMachine::NextTick(absl::Time now) const {
   consider(barred_until_);
   if (state_ == RoleState::kStanding) {
     consider(vacant_since_ + Settle(options_.ttl));
+    consider(vacant_since_ + options_.ttl);
     consider(vacant_since_ + 2 * options_.ttl);
   }
   return next;

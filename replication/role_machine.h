@@ -29,7 +29,8 @@
 //    everything that was acknowledged, and all that this node had when its tenure began. So whoever is elected has every acknowledged entry (by 3 it cannot
 //    acknowledge one afterwards that it lacked).
 // 5. Election prefers position (R3): a candidate waits until the others have said their final position for this
-//    vacancy, then for those ahead of it, as long as they live.
+//    vacancy, then for those ahead of it, as long as they live. One that has just started and did not see the last primary go
+//    waits a TTL for it and for those in sync to start as well.
 // 6. Handoff: writers are stopped before the target's position is compared, nothing is committed from then on, and the
 //    transfer names our term. When its outcome is unknown it is repeated until it is known or the validity has ended;
 //    writers stay stopped meanwhile, for it may still take effect.
@@ -208,6 +209,7 @@ class RoleMachine {
   bool MayStand() const;
   bool Eligible(const std::string& node_id) const;
   bool MyTurn(absl::Time now) const;
+  bool MembersMayCome() const;
   void Acquire(absl::Time now);
   void BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord& record);
   void AbandonHandoff(absl::Time now, const absl::Status& why);
@@ -247,6 +249,7 @@ class RoleMachine {
   // Following.
   std::optional<Follow> followed_;  // what Follow said last
   Term highest_term_;               // ever heard of
+  Term followed_term_;              // of the primary that was followed last
   Term ended_term_;                 // see NodeAnnouncement
 
   // Standing.

@@ -61,6 +61,7 @@ void RoleMachine::ProceedFollowing(absl::Time now) {
       followed_->address != record.primary_address) {
     followed_ = Follow{record.term, record.primary_id, record.primary_address};
     actions_.emplace_back(*followed_);
+    followed_term_ = record.term;
   }
 }
 
@@ -126,6 +127,7 @@ bool RoleMachine::MyTurn(absl::Time now) const {
   if (own.index.value == 0 && now < vacant_since_ + Settle(options_.ttl)) {
     return false;
   }
+  if (MembersMayCome() && now < vacant_since_ + options_.ttl) return false;
   for (const NodeAnnouncement& other : lease_.nodes) {
     if (other.node_id == options_.node_id || !other.candidate || !Eligible(other.node_id)) continue;
     if (other.position.index.value == 0) continue;
@@ -137,6 +139,20 @@ bool RoleMachine::MyTurn(absl::Time now) const {
     if (!final_word && waited < Settle(options_.ttl)) return false;
   }
   return true;
+}
+
+// After a start this node cannot know whether the last primary and those in sync, who may have more than it has, are gone
+// or are about to be started as well.
+bool RoleMachine::MembersMayCome() const {
+  const LeaseRecord& record = lease_.record;
+  if (record.primary_id == options_.node_id || followed_term_ == record.term) return false;
+  const auto announced = [this](const std::string& id) {
+    return id.empty() || id == options_.node_id ||
+           std::any_of(lease_.nodes.begin(), lease_.nodes.end(),
+                       [&](const NodeAnnouncement& node) { return node.node_id == id; });
+  };
+  return !announced(record.primary_id) ||
+         !std::all_of(record.in_sync.begin(), record.in_sync.end(), announced);
 }
 
 void RoleMachine::Acquire(absl::Time now) {

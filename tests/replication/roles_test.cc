@@ -1,6 +1,7 @@
 // Roles of real nodes on loopback with a lease service in the same process: who leads, and that one history comes out.
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/catch.h"
@@ -189,6 +190,30 @@ TEST_CASE("R4: an orderly end of the only node gives the lease back", "[roles]")
   CHECK_FALSE(members.lease.State().held);
   members.StartAll();
   REQUIRE(members[0].TryCommit("app.db"));
+}
+
+TEST_CASE("R3: a node that is started first waits for the one that led last and has more",
+          "[roles]") {
+  Members members(2);
+  members.StartAll();
+  REQUIRE(members[0].TryCommit("app.db"));
+  REQUIRE(Connected(members[0], "b"));
+  members[1].Stop();
+  for (int i = 0; i < 5; ++i) REQUIRE(members[0].TryCommit("app.db"));
+  members[0].Stop();
+  absl::Status started;
+  std::thread first([&] { started = members[1].StartMember(&members.lease, absl::Seconds(20)); });
+  const bool announced = Announced(members.lease, "b");
+  const absl::Status second = members[0].StartMember(&members.lease, absl::Seconds(20));
+  first.join();
+  REQUIRE(announced);
+  REQUIRE(started.ok());
+  REQUIRE(second.ok());
+  REQUIRE(members.Leader() == &members[0]);
+  REQUIRE(members[0].TryCommit("app.db"));
+  members.CheckConverged();
+  CHECK(members[1].node().status().orphans == 0);
+  CHECK(members[0].node().status().orphans == 0);
 }
 
 TEST_CASE("R4: promote asks the primary for a handoff, or takes a free lease", "[roles]") {
