@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "echofs/v1/replication.grpc.pb.h"
+#include "replication/grpc_listen.h"
 #include "replication/grpc_status.h"
-#include "replication/limits.h"
-#include "replication/listen_check.h"
+#include "replication/status_macros.h"
 
 namespace echofs {
 namespace {
@@ -75,43 +75,22 @@ class GrpcServerImpl final : public GrpcServer {
   ~GrpcServerImpl() override { Stop(); }
 
   absl::Status Listen(const std::string& address) {
-    if (const std::string why = WhyNotListening(address, "grpc.listen"); !why.empty()) {
-      return absl::FailedPreconditionError(fmt::format("cannot listen on {}: {}", address, why));
-    }
-    grpc::ServerBuilder builder;
-    builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageSizeMax));
-    builder.SetMaxSendMessageSize(static_cast<int>(kMessageSizeMax));
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(kKeepaliveInterval));
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, Milliseconds(kKeepaliveTimeout));
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                               Milliseconds(kKeepaliveInterval) / 2);
-    // Otherwise a second node could share the port, and each would get some of the calls.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    if (server_ != nullptr && port_ != 0) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        fmt::format("cannot listen on {}: gRPC refused it, see its message above", address));
+    ECHOFS_ASSIGN_OR_RETURN(listening_, ListenWithGrpc(address, "grpc.listen", &service_));
+    return absl::OkStatus();
   }
 
-  int port() const override { return port_; }
+  int port() const override { return listening_.port; }
 
   void Stop() override {
-    if (server_ == nullptr || stopped_) return;
+    if (listening_.server == nullptr || stopped_) return;
     stopped_ = true;
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_->Wait();
+    listening_.server->Shutdown(std::chrono::system_clock::now());
+    listening_.server->Wait();
   }
 
  private:
-  static int Milliseconds(absl::Duration duration) {
-    return static_cast<int>(absl::ToInt64Milliseconds(duration));
-  }
-
   GrpcReplicationService service_;
-  std::unique_ptr<grpc::Server> server_;
-  int port_ = 0;
+  ListeningServer listening_;
   bool stopped_ = false;
 };
 

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "echofs/v1/lease.grpc.pb.h"
+#include "replication/grpc_listen.h"
 #include "replication/grpc_status.h"
 #include "replication/lease_clusters.h"
 #include "replication/lease_wire.h"
 #include "replication/limits.h"
-#include "replication/listen_check.h"
 #include "replication/status_macros.h"
 
 namespace echofs {
@@ -121,43 +121,23 @@ class LeaseServerImpl final : public LeaseServer {
   ~LeaseServerImpl() override { Stop(); }
 
   absl::Status Listen(const std::string& address) {
-    if (const std::string why = WhyNotListening(address, "--listen"); !why.empty()) {
-      return absl::FailedPreconditionError(fmt::format("cannot listen on {}: {}", address, why));
-    }
-    grpc::ServerBuilder builder;
-    builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageSizeMax));
-    builder.SetMaxSendMessageSize(static_cast<int>(kMessageSizeMax));
-    const auto milliseconds = [](absl::Duration duration) {
-      return static_cast<int>(absl::ToInt64Milliseconds(duration));
-    };
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(kKeepaliveInterval));
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(kKeepaliveTimeout));
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
-                               milliseconds(kKeepaliveInterval) / 2);
-    // Otherwise a second server could share the port, and each would get some of the calls.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(&service_);
-    server_ = builder.BuildAndStart();
-    if (server_ != nullptr && port_ != 0) return absl::OkStatus();
-    return absl::FailedPreconditionError(
-        fmt::format("cannot listen on {}: gRPC refused it, see its message above", address));
+    ECHOFS_ASSIGN_OR_RETURN(listening_, ListenWithGrpc(address, "--listen", &service_));
+    return absl::OkStatus();
   }
 
-  int port() const override { return port_; }
+  int port() const override { return listening_.port; }
 
   void Stop() override {
-    if (server_ == nullptr) return;
+    if (listening_.server == nullptr) return;
     clusters_->Stop();
-    server_->Shutdown(std::chrono::system_clock::now());
-    server_->Wait();
+    listening_.server->Shutdown(std::chrono::system_clock::now());
+    listening_.server->Wait();
   }
 
  private:
   const std::unique_ptr<LeaseClusters> clusters_;
   GrpcLeaseService service_;
-  std::unique_ptr<grpc::Server> server_;
-  int port_ = 0;
+  ListeningServer listening_;
 };
 
 }  // namespace

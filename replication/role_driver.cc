@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "replication/boot_time.h"
 
 namespace echofs {
 namespace {
@@ -76,7 +77,7 @@ void RoleDriver::Resign(absl::Time deadline) {
 }
 
 absl::Status RoleDriver::Handoff(const std::string& target) {
-  const absl::Status begun =
+  absl::Status begun =
       Input([&](RoleMachine& machine, absl::Time now) { return machine.Handoff(now, target); });
   if (!begun.ok()) return begun;
   absl::MutexLock lock(&mutex_);

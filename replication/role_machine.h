@@ -144,7 +144,7 @@ struct Stopped {};
 using RoleAction = std::variant<LeaseCall, Follow, StopFollowing, TakeOver, StopWriters,
                                 ResumeWriters, StepDown, HandoffEnded, Stopped>;
 
-// Not thread-safe. `now` is of the lease clock (CLOCK_BOOTTIME, see commit_fence.h) and never falls. After each
+// Not thread-safe. `now` is of the lease clock (boot_time.h) and never falls. After each
 // input: carry out TakeActions() in order, set the commit fence to `valid_until()`, call Tick at NextTick().
 class RoleMachine {
  public:

@@ -10,7 +10,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "replication/commit_fence.h"
+#include "replication/boot_time.h"
 #include "replication/lease.h"
 #include "replication/lease_table.h"
 
@@ -37,7 +37,7 @@ class TableLeaseService {
 
  private:
   friend class TableLease;
-  static absl::Duration Now() { return absl::Nanoseconds(LeaseClockNanoseconds()); }
+  static absl::Duration Now() { return BootTime(); }
 
   absl::Mutex mutex_;
   LeaseTable table_ ABSL_GUARDED_BY(mutex_);
