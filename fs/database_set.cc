@@ -15,7 +15,7 @@ DatabaseSet::DatabaseSet(const DatabaseSetOptions& options,
                          std::unique_ptr<AppliedPositions> positions)
     : options_(options), read_only_(options.read_only), positions_(std::move(positions)) {
   replica_options_.reader_timeout = options.reader_timeout;
-  term_ = std::max<std::uint64_t>(1, options.log->last_term().value);
+  term_ = RecoveryTerm(options.log->last_term()).value;  // until this node leads
 }
 
 DatabaseSet::~DatabaseSet() = default;

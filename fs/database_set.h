@@ -119,7 +119,7 @@ class DatabaseSet final : public ApplyTarget {
   RecoveryContext Recovery() const;
   absl::Status RecoverPrimary();
   absl::Status RecoverPrimaryDatabase(const DatabasePosition& position);
-  absl::Status VerifyAfterCrash(Database& database);
+  absl::Status VerifyAfterCrash(std::shared_ptr<Database> database);
   absl::Status RecoverReplica();
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
   absl::Status FinishAsPrimary();

@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include <limits>
+#include <memory>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -30,7 +31,8 @@ absl::Status DatabaseSet::RecoverPrimary() {
     fresh.name = name;
     ECHOFS_RETURN_IF_ERROR(RecoverPrimaryDatabase(fresh));
   }
-  return absl::OkStatus();
+  // What was found is nowhere else once the WALs are gone.
+  return options_.log->Sync(options_.log->last_index());
 }
 
 absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& position) {
@@ -74,28 +76,35 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
   if (position.txid == Txid{}) return absl::OkStatus();
   // A rollback restores all pages but those that were free, whose content SQLite does not journal.
   if (fate == JournalFate::kRolledBack || options_.machine_crashed)
-    return VerifyAfterCrash(*database);
+    return VerifyAfterCrash(database);
   return absl::OkStatus();
 }
 
-absl::Status DatabaseSet::VerifyAfterCrash(Database& database) {
-  const std::shared_ptr<DatabaseCapture> owned = database.capture();
-  DatabaseCapture& capture = *owned;
-  ECHOFS_ASSIGN_OR_RETURN(std::uint64_t digest, capture.ScanDigest());
-  if (digest == capture.position().digest) return absl::OkStatus();
-  if (options_.machine_crashed && !capture.wal_mode()) {
+// A power loss may have taken from the files what the log has: the log is the truth. By now it also has what the WAL had
+// and it lacked, so that with the WAL's frames and all of its entries in the file, in this order, the file is at its end.
+absl::Status DatabaseSet::VerifyAfterCrash(std::shared_ptr<Database> database) {
+  const std::string name = database->name();
+  std::shared_ptr<DatabaseCapture> capture = database->capture();
+  ECHOFS_ASSIGN_OR_RETURN(std::uint64_t digest, capture->ScanDigest());
+  if (digest == capture->position().digest) return absl::OkStatus();
+  if (options_.machine_crashed) {
+    // What is about to be the only copy of what the WAL had.
+    ECHOFS_RETURN_IF_ERROR(options_.log->Sync(options_.log->last_index()));
+    Forget(*database);
+    ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name));
     ECHOFS_RETURN_IF_ERROR(
-        RedoEntries(Recovery(), database.name(), LogIndex{}, std::numeric_limits<int>::max())
-            .status());
-    ECHOFS_ASSIGN_OR_RETURN(digest, capture.ScanDigest());
-    if (digest == capture.position().digest) return absl::OkStatus();
+        RedoEntries(Recovery(), name, LogIndex{}, std::numeric_limits<int>::max()).status());
+    ECHOFS_ASSIGN_OR_RETURN(database, OpenMain(name));
+    capture = database->capture();
+    ECHOFS_ASSIGN_OR_RETURN(digest, capture->ScanDigest());
+    if (digest == capture->position().digest) return absl::OkStatus();
   }
   spdlog::warn(
       "{}: its files are not what the log says (an application that does not sync, or free pages "
-      "of a "
-      "transaction that was undone); all of its pages go into the log as they are",
-      database.name());
-  return capture.RecordWhole();
+      "of a transaction "
+      "that was undone); all of its pages go into the log as they are",
+      name);
+  return capture->RecordWhole();
 }
 
 absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {

@@ -229,7 +229,7 @@ absl::StatusOr<LeaseRecord> EtcdLease::Transfer(Term term, const std::string& no
   ECHOFS_RETURN_IF_ERROR(CheckLeaseTtl(ttl));
   ECHOFS_ASSIGN_OR_RETURN(const EtcdView view, ReadAsHolder(term, node_id));
   LeaseRecord record = view.state.record;
-  record.term = term.Next();
+  record.term = NextLeaseTerm(term);
   record.primary_id = target_id;
   record.primary_address = target_address;
   return Give(view, std::move(record), ttl);

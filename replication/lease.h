@@ -2,7 +2,7 @@
 // static_lease (no failover), service_lease (`echofs lease-server`), etcd_lease. What each promises:
 //
 // - One record for a cluster, {term, primary, in-sync set}, which outlives the lease itself: who acquires next gets
-//   record.term + 1, for ever; more only when an announced node's log has more. A term is given once. Nothing ever
+//   the odd term after record.term (ids.h), for ever; more only when an announced node's log has more. A term is given once. Nothing ever
 //   makes the term fall.
 // - The record's primary *holds* the lease until its time is over, counted by the backend from a moment not before
 //   that in which the holder sent its last Acquire, Renew or Transfer. So a holder that stops at
@@ -86,7 +86,7 @@ class Lease {
                                                    absl::Duration timeout) = 0;
   virtual void Cancel() = 0;
 
-  // Makes the node primary: record.term + 1 (see above), `in_sync` as given. FailedPrecondition unless record.revision is
+  // Makes the node primary: the next term (see above), `in_sync` as given. FailedPrecondition unless record.revision is
   // `revision` and the lease is free, or is held by a former process of this very node (same id and address).
   virtual absl::StatusOr<LeaseRecord> Acquire(const std::string& node_id,
                                               const std::string& address, std::uint64_t revision,
@@ -100,7 +100,7 @@ class Lease {
   virtual absl::StatusOr<LeaseRecord> SetInSync(Term term, const std::string& node_id,
                                                 std::uint64_t revision,
                                                 const std::vector<std::string>& in_sync) = 0;
-  // The holder makes another node primary, with term + 1 and a full TTL (R4). The in-sync set stays.
+  // The holder makes another node primary, with the next odd term and a full TTL (R4). The in-sync set stays.
   virtual absl::StatusOr<LeaseRecord> Transfer(Term term, const std::string& node_id,
                                                const std::string& target_id,
                                                const std::string& target_address,

@@ -48,7 +48,7 @@ Term NextTerm(const LeaseState& state) {
   for (const NodeAnnouncement& node : state.nodes) {
     last = std::max(last, node.position.term.value);
   }
-  return Term{last}.Next();
+  return NextLeaseTerm({last});
 }
 
 std::vector<std::string> SortedInSync(std::vector<std::string> in_sync) {
@@ -184,7 +184,7 @@ absl::StatusOr<LeaseRecord> LeaseTable::Transfer(Term term, const std::string& n
   ECHOFS_RETURN_IF_ERROR(CheckLeaseTtl(ttl));
   Expire(now);
   ECHOFS_RETURN_IF_ERROR(CheckHolder(term, node_id));
-  GiveTerm(term.Next(), target_id, target_address, ttl, now);
+  GiveTerm(NextLeaseTerm(term), target_id, target_address, ttl, now);
   return tenure_.record;
 }
 

@@ -93,7 +93,7 @@ absl::Status CheckLeaseTtl(absl::Duration ttl);
 absl::Status CheckAnnouncement(const NodeAnnouncement& node);
 absl::Status CheckInSync(const std::vector<std::string>& in_sync);
 
-// The term that Acquire gives: above the record's and above the ends of all announced logs. Those are above the record
+// The odd term that Acquire gives: above the record's and above the ends of all announced logs. Those are above the record
 // only when it is younger than they are: after a change from another lease.type, or when the service lost its data.
 Term NextTerm(const LeaseState& state);
 

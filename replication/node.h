@@ -135,7 +135,7 @@ class Node final : private RoleHost, private RoleEnvironment {
   // ---- node.cc ----
   absl::Status CheckOptions() const;
   absl::Status LoadState();
-  absl::Status SaveState(NodeRole role) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status SaveState(NodeRole role) ABSL_LOCKS_EXCLUDED(saving_, mutex_);
   absl::Status StartWithStaticLease();
   absl::Status StartWithLease();
   void Shutdown() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -179,6 +179,8 @@ class Node final : private RoleHost, private RoleEnvironment {
   bool target_leads_ = false;     // the databases are a primary's
   bool writers_stopped_ = false;  // by StopWriters
 
+  absl::Mutex saving_
+      ABSL_ACQUIRED_BEFORE(mutex_);  // one writer of node.json at a time, who may wait for the disk
   mutable absl::Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;    // Stop was called; the lease may still be held
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;  // every thread is to end

@@ -1,6 +1,6 @@
 // What a role change does to a node (RoleHost), in the order that a crash at any point survives. Taking over: the log
-// is applied, the databases become a primary's while applications are still kept out, the role is durable, the
-// term is opened and durable, replicas are let in, and only then applications write. Stepping down: replicas are sent
+// is applied, the databases become a primary's while applications are still kept out, the term is opened and durable,
+// the role is durable (in this order: see Term in ids.h), replicas are let in, and only then applications write. Stepping down: replicas are sent
 // away, nothing is committed any more, the databases become a replica's, and the role is durable; what was
 // committed and is in nobody else's log becomes orphans when the next primary is followed.
 #include <fmt/format.h>
@@ -59,8 +59,8 @@ absl::Status Node::TakeOver(Term term) {
   target_leads_ = true;
   writers_stopped_ = true;
   ECHOFS_ASSIGN_OR_RETURN(PrimaryIdentity identity, MakeIdentity(term));
-  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kPrimary));
   ECHOFS_RETURN_IF_ERROR(OpenTerm(term));
+  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kPrimary));
   auto primary = std::make_shared<Primary>(std::move(identity), log_, target_, [this] {
     if (driver_ != nullptr) driver_->FollowersChanged();
   });
@@ -90,13 +90,21 @@ absl::Status Node::WaitApplied(Replica& replica) {
 }
 
 absl::StatusOr<PrimaryIdentity> Node::MakeIdentity(Term term) {
-  absl::MutexLock lock(&mutex_);
-  if (state_.cluster_id.empty()) {
-    ECHOFS_ASSIGN_OR_RETURN(state_.cluster_id, NewClusterId());
-    spdlog::info("this is the first primary of a new cluster, {}", state_.cluster_id);
-  }
   PrimaryIdentity identity;
-  identity.cluster_id = state_.cluster_id;
+  {
+    absl::MutexLock lock(&mutex_);
+    identity.cluster_id = state_.cluster_id;
+  }
+  if (identity.cluster_id.empty()) {
+    ECHOFS_ASSIGN_OR_RETURN(identity.cluster_id, NewClusterId());
+    spdlog::info("this is the first primary of a new cluster, {}", identity.cluster_id);
+    {
+      absl::MutexLock lock(&mutex_);
+      state_.cluster_id = identity.cluster_id;
+    }
+    // Before the log has anything: one without a cluster's id beside it would be nobody's.
+    ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kReplica));
+  }
   identity.node_id = options_.node_id;
   identity.address = options_.advertise;
   identity.version = options_.version;
@@ -205,8 +213,9 @@ absl::Status Node::StartReplica() {
 // ---- RoleEnvironment ----
 
 LogPosition Node::position() const {
-  // The term first: of a log that grows meanwhile, less is said rather than more.
-  const Term term = log_->last_term();
+  // The term first: of a log that grows meanwhile, less is said rather than more. What was recovered comes after all
+  // of the term that was led, and not before what other nodes have of that.
+  const Term term = LeaseTermOf(log_->last_term());
   return {term, log_->last_index()};
 }
 

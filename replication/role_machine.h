@@ -30,7 +30,8 @@
 //    acknowledge one afterwards that it lacked).
 // 5. Election prefers position (R3): a candidate waits until the others have said their final position for this
 //    vacancy, then for those ahead of it, as long as they live. One that has just started and did not see the last primary go
-//    waits a TTL for it and for those in sync to start as well.
+//    waits a TTL for it and for those in sync to start as well. Nor does a former holder take its lease back at
+//    once when somebody has more than its log: a power loss may have taken the end of that.
 // 6. Handoff: writers are stopped before the target's position is compared, nothing is committed from then on, and the
 //    transfer names our term. When its outcome is unknown it is repeated until it is known or the validity has ended;
 //    writers stay stopped meanwhile, for it may still take effect.
@@ -209,6 +210,7 @@ class RoleMachine {
   bool MayStand() const;
   bool Eligible(const std::string& node_id) const;
   bool MyTurn(absl::Time now) const;
+  bool OthersAhead(const LogPosition& own) const;
   bool MembersMayCome() const;
   void Acquire(absl::Time now);
   void BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord& record);

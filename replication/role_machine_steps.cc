@@ -119,10 +119,18 @@ void RoleMachine::ProceedStanding(absl::Time now) {
   if (MyTurn(now)) Acquire(now);
 }
 
+bool RoleMachine::OthersAhead(const LogPosition& own) const {
+  return std::any_of(lease_.nodes.begin(), lease_.nodes.end(), [&](const NodeAnnouncement& other) {
+    return other.candidate && Eligible(other.node_id) && other.position > own;
+  });
+}
+
 bool RoleMachine::MyTurn(absl::Time now) const {
-  // A lease that was transferred to this node, or is of a former process of it, is nobody else's.
-  if (lease_.held || now < promoted_until_) return true;
+  if (now < promoted_until_) return true;
   const LogPosition own = environment_->position();
+  // A lease that was transferred to this node, or is of a former process of it, is nobody else's. But a power loss may
+  // have taken what others have: then it is left to run out.
+  if (lease_.held) return !OthersAhead(own);
   // Nodes that start together get to know of each other.
   if (own.index.value == 0 && now < vacant_since_ + Settle(options_.ttl)) {
     return false;

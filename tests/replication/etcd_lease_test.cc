@@ -49,9 +49,9 @@ TEST_CASE("etcd lease: renewals and watches go on while each member dies in turn
     // Its outcome may be unknown, so the state tells.
     (void)lease->Transfer({1}, "a", "b", "b:1", kTtl).ok();
     const absl::StatusOr<LeaseState> state = lease->Read();
-    return state.ok() && state->record.term == Term{2};
+    return state.ok() && state->record.term == Term{3};
   });
-  Await("a renewal of the target", [&] { return other->Renew({2}, "b", kTtl).ok(); });
+  Await("a renewal of the target", [&] { return other->Renew({3}, "b", kTtl).ok(); });
 }
 
 TEST_CASE("etcd lease: without a majority nothing is answered, and all is there afterwards") {

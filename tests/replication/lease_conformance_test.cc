@@ -65,15 +65,15 @@ TEST_CASE("lease: a term is given once and only grows, whatever happens between 
   CHECK(lease->Read()->record == first);
 
   const LeaseRecord second = *lease->Acquire("b", "b:1", first.revision, {"b"}, kLong);
-  CHECK(second.term == Term{2});
-  CHECK(lease->Transfer({2}, "b", "c", "c:1", kLong)->term == Term{3});
+  CHECK(second.term == Term{3});
+  CHECK(lease->Transfer({3}, "b", "c", "c:1", kLong)->term == Term{5});
   backend->Restart();
   Await("an answer", [&] { return lease->Read().ok(); });
-  CHECK(lease->Read()->record.term == Term{3});
+  CHECK(lease->Read()->record.term == Term{5});
   CHECK(lease->Read()->held);
-  REQUIRE(lease->Release({3}, "c").ok());
-  CHECK(lease->Read()->record.term == Term{3});
-  CHECK(lease->Acquire("a", "a:1", Revision(*lease), {"a"}, kLong)->term == Term{4});
+  REQUIRE(lease->Release({5}, "c").ok());
+  CHECK(lease->Read()->record.term == Term{5});
+  CHECK(lease->Acquire("a", "a:1", Revision(*lease), {"a"}, kLong)->term == Term{7});
 }
 
 TEST_CASE("lease: who supposes what is not so changes nothing (R1)") {
@@ -87,14 +87,14 @@ TEST_CASE("lease: who supposes what is not so changes nothing (R1)") {
   CHECK(Refused(lease->Acquire("a", "elsewhere:1", record.revision, {"a"}, kLong).status()));
   CHECK(Refused(lease->Acquire("a", "a:1", record.revision + 1, {"a"}, kLong).status()));
   CHECK(Refused(lease->Acquire("a", "a:1", 0, {"a"}, kLong).status()));
-  CHECK(Refused(lease->Renew({2}, "a", kLong).status()));
+  CHECK(Refused(lease->Renew({3}, "a", kLong).status()));
   CHECK(Refused(lease->Renew({1}, "b", kLong).status()));
   CHECK(Refused(test::SetInSync(*lease, {1}, "b", {"b"}).status()));
-  CHECK(Refused(test::SetInSync(*lease, {2}, "a", {"a"}).status()));
+  CHECK(Refused(test::SetInSync(*lease, {3}, "a", {"a"}).status()));
   CHECK(Refused(lease->Transfer({1}, "b", "b", "b:1", kLong).status()));
-  CHECK(Refused(lease->Transfer({2}, "a", "b", "b:1", kLong).status()));
+  CHECK(Refused(lease->Transfer({3}, "a", "b", "b:1", kLong).status()));
   CHECK(lease->Release({1}, "b").ok());
-  CHECK(lease->Release({2}, "a").ok());
+  CHECK(lease->Release({3}, "a").ok());
   const LeaseState after = *lease->Read();
   CHECK(after.record == before.record);
   CHECK(after.held);
@@ -122,7 +122,7 @@ TEST_CASE("lease: it is free after its TTL counted from the last renewal, and no
   Await("another primary",
         [&] { return other->Acquire("b", "b:1", Revision(*other), {"b"}, kLong).ok(); });
   CHECK(BootTime() >= sent + kShort);
-  CHECK(other->Read()->record.term == Term{2});
+  CHECK(other->Read()->record.term == Term{3});
   CHECK(Refused(lease->Renew({1}, "a", kShort).status()));
 }
 
@@ -141,10 +141,10 @@ TEST_CASE("lease: a node takes back what a former process of its own holds") {
   REQUIRE(former->Acquire("a", "a:1", 0, {"a"}, kLong).ok());
   const auto lease = backend->Connect();
   absl::Duration sent = BootTime();
-  REQUIRE(lease->Acquire("a", "a:1", Revision(*lease), {"a"}, kShort)->term == Term{2});
+  REQUIRE(lease->Acquire("a", "a:1", Revision(*lease), {"a"}, kShort)->term == Term{3});
   CHECK(Refused(former->Renew({1}, "a", kLong).status()));
   CHECK(former->Release({1}, "a").ok());
-  RenewUnlessLate(*lease, {2}, "a", kShort, kShort, &sent);
+  RenewUnlessLate(*lease, {3}, "a", kShort, kShort, &sent);
   CHECK(AwaitFree(*lease) >= sent + kShort);
 }
 
@@ -162,7 +162,7 @@ TEST_CASE("lease: the holder replaces the in-sync set, which stays through a tra
   CHECK(lease->Read()->record == changed);
   CHECK(*lease->Renew({1}, "a", kLong) == changed);
   CHECK(lease->Transfer({1}, "a", "b", "b:1", kLong)->in_sync == Nodes{"a", "b", "c"});
-  CHECK(test::SetInSync(*lease, {2}, "b", {})->in_sync.empty());
+  CHECK(test::SetInSync(*lease, {3}, "b", {})->in_sync.empty());
 }
 
 TEST_CASE("lease: after a transfer the target renews, and the old holder does not (R4)") {
@@ -172,14 +172,14 @@ TEST_CASE("lease: after a transfer the target renews, and the old holder does no
   REQUIRE(old_holder->Acquire("a", "a:1", 0, {"a", "b"}, kLong).ok());
   absl::Duration sent = BootTime();
   const LeaseRecord record = *old_holder->Transfer({1}, "a", "b", "b:1", kShort);
-  CHECK(record.term == Term{2});
+  CHECK(record.term == Term{3});
   CHECK(record.primary_id == "b");
   CHECK(record.primary_address == "b:1");
   CHECK(old_holder->Release({1}, "a").ok());
   CHECK(Refused(old_holder->Renew({1}, "a", kLong).status()));
-  CHECK(Refused(old_holder->Renew({2}, "a", kLong).status()));
+  CHECK(Refused(old_holder->Renew({3}, "a", kLong).status()));
   const absl::Duration end = sent + 2 * kShort;
-  while (BootTime() < end && RenewUnlessLate(*target, {2}, "b", kShort, kShort, &sent)) {
+  while (BootTime() < end && RenewUnlessLate(*target, {3}, "b", kShort, kShort, &sent)) {
     absl::SleepFor(absl::Milliseconds(100));
   }
   CHECK(AwaitFree(*old_holder) >= sent + kShort);
@@ -231,9 +231,9 @@ TEST_CASE("lease: whoever waits hears of every change") {
   wait_for(
       "the return",
       [&] { REQUIRE(lease->Acquire("a", "a:1", Revision(*lease), {"a"}, kLong).ok()); },
-      [](const LeaseState& state) { return state.held && state.record.term == Term{3}; });
+      [](const LeaseState& state) { return state.held && state.record.term == Term{5}; });
   wait_for(
-      "the release", [&] { REQUIRE(lease->Release({3}, "a").ok()); },
+      "the release", [&] { REQUIRE(lease->Release({5}, "a").ok()); },
       [](const LeaseState& state) { return !state.held; });
 }
 
@@ -297,8 +297,8 @@ TEST_CASE("lease: a log that knows of higher terms than the record gets one abov
   const auto backend = test::StartBackend(AnyBackend());
   const auto lease = backend->Connect();
   REQUIRE(lease->Announce({"a", "a:1", true, {{41}, {7}}, {}}, kLong).ok());
-  CHECK(lease->Acquire("a", "a:1", 0, {"a"}, kLong)->term == Term{42});
-  CHECK(lease->Transfer({42}, "a", "b", "b:1", kLong)->term == Term{43});
+  CHECK(lease->Acquire("a", "a:1", 0, {"a"}, kLong)->term == Term{43});
+  CHECK(lease->Transfer({43}, "a", "b", "b:1", kLong)->term == Term{45});
   CHECK(absl::IsInvalidArgument(
       lease->Announce({"c", "c:1", true, {{kTermMax + 1}, {7}}, {}}, kLong)));
 }

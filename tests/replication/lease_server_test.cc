@@ -88,7 +88,7 @@ TEST_CASE("lease server: after a restart the holder has a full TTL, and can rene
   CHECK(absl::IsFailedPrecondition(lease->Renew({1}, "a", kLong).status()));
   REQUIRE(lease->Acquire("a", "a:1", lease->Read()->record.revision, {"a"}, kLong).ok());
   server.Restart();
-  Await("a renewal", [&] { return lease->Renew({2}, "a", kLong).ok(); });
+  Await("a renewal", [&] { return lease->Renew({3}, "a", kLong).ok(); });
 }
 
 TEST_CASE("lease server: who waits hears of a restart, and finds the server again") {
@@ -149,7 +149,7 @@ TEST_CASE("lease server: a full disk refuses changes, loses nothing, and service
     CHECK(lease->Read()->record == last);
     std::filesystem::remove(dir.path() + "/filler");
     Await("a change", [&] { return test::SetInSync(*lease, {1}, "a", {"a", "c"}).ok(); });
-    CHECK(lease->Transfer({1}, "a", "b", "b:1", kLong)->term == Term{2});
+    CHECK(lease->Transfer({1}, "a", "b", "b:1", kLong)->term == Term{3});
   }
   REQUIRE(::umount2(dir.path().c_str(), MNT_DETACH) == 0);
 }

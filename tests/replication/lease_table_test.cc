@@ -22,7 +22,7 @@ TEST_CASE("a lease that is not renewed is free after its TTL and not before (R2)
   CHECK(!table.Read(At(15)).held);
   CHECK(table.version() != version);
   CHECK(absl::IsFailedPrecondition(table.Renew({1}, "a", kTtl, At(15)).status()));
-  CHECK(table.Acquire("b", "b:1", 1, {"b"}, kTtl, At(15))->term == Term{2});
+  CHECK(table.Acquire("b", "b:1", 1, {"b"}, kTtl, At(15))->term == Term{3});
   CHECK(absl::IsFailedPrecondition(table.Renew({1}, "a", kTtl, At(15)).status()));
 }
 
@@ -39,7 +39,7 @@ TEST_CASE("a restored holder has a full TTL, a restored record that is free stay
   LeaseTable later(200);
   later.Restore(after.tenure(), absl::Seconds(1));
   CHECK(!later.Read(absl::Seconds(1)).held);
-  CHECK(later.Acquire("b", "b:1", record.revision, {"b"}, kTtl, absl::Seconds(1))->term == Term{2});
+  CHECK(later.Acquire("b", "b:1", record.revision, {"b"}, kTtl, absl::Seconds(1))->term == Term{3});
 }
 
 TEST_CASE("a call that is refused changes nothing (R1)") {
@@ -58,7 +58,7 @@ TEST_CASE("a call that is refused changes nothing (R1)") {
       table.Acquire("a", "a:1", 1, {"a"}, absl::ZeroDuration(), At(1)).status(),
       table.Acquire("a", "a:1", 1, std::vector<std::string>(kInSyncNodesMax + 1, "n"), kTtl, At(1))
           .status(),
-      table.Renew({2}, "a", kTtl, At(1)).status(),
+      table.Renew({3}, "a", kTtl, At(1)).status(),
       table.Renew({1}, "b", kTtl, At(1)).status(),
       table.Renew({1}, "a", absl::InfiniteDuration(), At(1)).status(),
       table.SetInSync({1}, "b", 1, {"b"}, At(1)).status(),
@@ -75,7 +75,7 @@ TEST_CASE("a call that is refused changes nothing (R1)") {
     CHECK((absl::IsFailedPrecondition(refused[i]) || absl::IsInvalidArgument(refused[i])));
   }
   CHECK(table.Release({1}, "b", At(1)).ok());
-  CHECK(table.Release({2}, "a", At(1)).ok());
+  CHECK(table.Release({3}, "a", At(1)).ok());
   CHECK(table.tenure() == tenure);
   CHECK(table.version() == version);
   CHECK(table.NextExpiry() == At(10));
@@ -103,9 +103,9 @@ TEST_CASE("renewals change no version, everything else that can be read does") {
   // The same again, late.
   REQUIRE(table.SetInSync({1}, "a", 1, {"a", "b"}, At(2)).ok());
   CHECK(!changed());
-  REQUIRE(table.Transfer({1}, "a", "b", "b:1", kTtl, At(3))->term == Term{2});
+  REQUIRE(table.Transfer({1}, "a", "b", "b:1", kTtl, At(3))->term == Term{3});
   CHECK(changed());
-  REQUIRE(table.Release({2}, "b", At(4)).ok());
+  REQUIRE(table.Release({3}, "b", At(4)).ok());
   CHECK(changed());
   CHECK(table.Read(At(11)).nodes == std::vector<NodeAnnouncement>{node});
   CHECK(table.Read(At(12)).nodes.empty());

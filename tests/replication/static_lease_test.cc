@@ -18,7 +18,7 @@ TEST_CASE("the static lease makes the node it names primary, with a term above a
   CHECK(before.record.term == Term{7});
   const LeaseRecord record =
       *lease.Acquire("a", advertise, before.record.revision, {"a", "b"}, kTtl);
-  CHECK(record.term == Term{8});
+  CHECK(record.term == Term{9});
   CHECK(record.primary_id == "a");
   CHECK(record.primary_address == advertise);
   const LeaseState held = *lease.Read();
@@ -26,13 +26,13 @@ TEST_CASE("the static lease makes the node it names primary, with a term above a
   CHECK(held.record == record);
   CHECK(held.version != before.version);
 
-  CHECK(lease.Renew({8}, "a", kTtl).ok());
+  CHECK(lease.Renew({9}, "a", kTtl).ok());
   CHECK(absl::IsFailedPrecondition(lease.Renew({7}, "a", kTtl).status()));
-  CHECK(lease.SetInSync({8}, "a", record.revision, {"a"})->in_sync ==
+  CHECK(lease.SetInSync({9}, "a", record.revision, {"a"})->in_sync ==
         std::vector<std::string>{"a"});
-  CHECK(lease.Release({8}, "a").ok());
+  CHECK(lease.Release({9}, "a").ok());
   CHECK(!lease.Read()->held);
-  CHECK(lease.Acquire("a", advertise, lease.Read()->record.revision, {"a"}, kTtl)->term == Term{9});
+  CHECK(lease.Acquire("a", advertise, lease.Read()->record.revision, {"a"}, kTtl)->term == Term{11});
 }
 
 TEST_CASE("where the static lease names another node, it is held by that one for ever") {

@@ -39,7 +39,8 @@ void Client::Try() {
   world.judge->OnCommit(process_->node().number());
   const bool append = world.random.Chance(500);
   const std::uint64_t number = append ? world.judge->NewNumber() : 0;
-  const absl::StatusOr<LogEntry> entry = append ? AppendNumber(number) : Transfer();
+  const absl::StatusOr<LogEntry> entry = append ? AppendNumber(process_->machine().term(), number)
+                                                : Transfer(process_->machine().term());
   if (!entry.ok()) {
     // SQLite reports a disk that fails, is full or has lost its power as an I/O error.
     const bool in_doubt = world.options.sqlite && absl::IsUnavailable(entry.status());
@@ -91,7 +92,12 @@ absl::StatusOr<LogEntry> Client::TransferWithSqlite() {
                   amount, from, amount, to));
 }
 
-absl::StatusOr<LogEntry> Client::Transfer() {
+absl::StatusOr<LogEntry> Client::Commit(Term term) {
+  World& world = process_->world();
+  return world.random.Chance(500) ? AppendNumber(term, world.judge->NewNumber()) : Transfer(term);
+}
+
+absl::StatusOr<LogEntry> Client::Transfer(Term term) {
   if (process_->world().options.sqlite) return TransferWithSqlite();
   PageDatabases& databases = process_->databases();
   Random& random = process_->world().random;
@@ -113,11 +119,10 @@ absl::StatusOr<LogEntry> Client::Transfer() {
     StoreBe64(pages[to].data(), LoadBe64(pages[to].data()) + amount);
     StoreBe64(pages[to].data() + 8, random.Next());
   }
-  return databases.Commit(kBank, process_->machine().term(), absl::ToUnixMillis(process_->now()),
-                          kAccounts, pages);
+  return databases.Commit(kBank, term, absl::ToUnixMillis(process_->now()), kAccounts, pages);
 }
 
-absl::StatusOr<LogEntry> Client::AppendNumber(std::uint64_t number) {
+absl::StatusOr<LogEntry> Client::AppendNumber(Term term, std::uint64_t number) {
   if (process_->world().options.sqlite) {
     const std::string insert = fmt::format("INSERT INTO number VALUES ({})", number);
     return CommitWithSqlite(process_, kNumbers,
@@ -133,8 +138,8 @@ absl::StatusOr<LogEntry> Client::AppendNumber(std::uint64_t number) {
   const std::uint64_t count = LoadBe64(page.data()) + 1;
   StoreBe64(page.data(), count);
   StoreBe64(page.data() + 8 * count, number);
-  return databases.Commit(kNumbers, process_->machine().term(), absl::ToUnixMillis(process_->now()),
-                          last, {{last, page}});
+  return databases.Commit(kNumbers, term, absl::ToUnixMillis(process_->now()), last,
+                          {{last, page}});
 }
 
 std::uint64_t SumOfAccounts(const PageDatabases& databases, bool sqlite) {

@@ -28,6 +28,8 @@ class Client {
   void Start() { TryLater(); }
   // Looks whether the commit that waits is acknowledged (D1).
   void Settle();
+  // A transaction of some kind, put into the log in this term.
+  absl::StatusOr<LogEntry> Commit(Term term);
 
  private:
   // A commit that waits.
@@ -39,9 +41,9 @@ class Client {
 
   void TryLater();
   void Try();
-  absl::StatusOr<LogEntry> Transfer();
+  absl::StatusOr<LogEntry> Transfer(Term term);
   absl::StatusOr<LogEntry> TransferWithSqlite();
-  absl::StatusOr<LogEntry> AppendNumber(std::uint64_t number);
+  absl::StatusOr<LogEntry> AppendNumber(Term term, std::uint64_t number);
 
   Process* const process_;
   std::optional<Waiting> waiting_;

@@ -65,7 +65,9 @@ void Judge::OnCommit(int node) {
 }
 
 void Judge::OnTermGiven(const LeaseRecord& before, const LeaseRecord& now, bool transfer) {
-  if (now.term != before.term.Next()) world_->Fail("J2: the lease's term did not grow by one");
+  if (now.term != NextLeaseTerm(before.term)) {
+    world_->Fail("J2: the lease's term did not grow to the next odd one");
+  }
   // Who was given the lease acquires it, in a later term.
   const auto given = handed_over_.find(before.term.value);
   if (given != handed_over_.end() && before.primary_id == now.primary_id) {
@@ -134,7 +136,8 @@ void Judge::OnAppended(int node, const LogEntry& entry, bool by_itself) {
     return world_->Fail(fmt::format("J3: n{} has another {} than there was", node, Show(position)));
   }
   const auto [tenure, opened] = tenures_.try_emplace(entry.term.value, Tenure{before, node});
-  if (opened && entry.kind != EntryKind::kOpenTerm) {
+  const bool recovered = LeaseTermOf(entry.term) != entry.term;
+  if (opened && !recovered && entry.kind != EntryKind::kOpenTerm) {
     world_->Fail(fmt::format("J2: term {} begins with another entry", entry.term.value));
   }
   if (by_itself && tenure->second.owner != node) {
@@ -158,7 +161,7 @@ void Judge::OnSynced(int node, const ChangeLog& log) {
 
 void Judge::OnLogOpened(Process& process) {
   const int node = process.node().number();
-  const LogPosition end = process.position();
+  const LogPosition end = process.log_end();
   if (!InHistory(durable_[node], end)) {
     world_->Fail(fmt::format("J5: n{} has lost {}, which was on its disk; it ends at {}", node,
                              Show(durable_[node]), Show(end)));
@@ -171,11 +174,27 @@ void Judge::OnLogOpened(Process& process) {
     entries_.erase(Key(lost));
     tenures_.erase(lost.term.value);
   }
+  if (cuts_.count(node) == 0) ForgetRecovered(node, end);
   ends_[node] = durable_[node] = end;
   if (const auto cut = cuts_.find(node); cut != cuts_.end()) {
     CheckCut(process, cut->second, cut->second.durable);
     cuts_.erase(node);
   }
+}
+
+// What was recovered and went with the power once more: nobody else was sent it (ids.h).
+void Judge::ForgetRecovered(int node, LogPosition end) {
+  const LogPosition lost = ends_[node];
+  const auto tenure = tenures_.find(lost.term.value);
+  if (LeaseTermOf(lost.term) == lost.term || tenure == tenures_.end() ||
+      tenure->second.owner != node) {
+    return;
+  }
+  const LogIndex before = tenure->second.before.index;
+  for (LogIndex i = lost.index; i > std::max(end.index, before); i = i.Previous()) {
+    entries_.erase(Key({lost.term, i}));
+  }
+  if (end.index <= before) tenures_.erase(tenure);
 }
 
 // ---- J8 ----
@@ -199,7 +218,7 @@ void Judge::OnCutDone(Process& process) {
   const int node = process.node().number();
   const Cut cut = cuts_[node];
   cuts_.erase(node);
-  ends_[node] = durable_[node] = process.position();
+  ends_[node] = durable_[node] = process.log_end();
   CheckCut(process, cut, cut.end);
 }
 

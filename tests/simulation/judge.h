@@ -83,6 +83,7 @@ class Judge {
     EntryKind kind = EntryKind::kOpenTerm;
   };
 
+  void ForgetRecovered(int node, LogPosition end);
   static std::uint64_t Key(LogPosition position);
   // Whether the history that ends at `end` has the entry at `position`.
   bool InHistory(LogPosition position, LogPosition end) const;

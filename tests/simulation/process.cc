@@ -55,7 +55,24 @@ absl::Status Process::Start() {
   world_->judge->OnLogOpened(*this);
   databases_ = std::make_unique<PageDatabases>(&node_->disk(), kDatabaseDirectory, log_.get());
   if (absl::Status status = databases_->Recover(); !status.ok()) return status;
+  if (absl::Status status = RecoverCommits(); !status.ok()) return status;
   machine_ = std::make_unique<RoleMachine>(MachineOptions(*world_, *node_), this);
+  return absl::OkStatus();
+}
+
+// As DatabaseSet::RecoverPrimary. What is found is not what was lost: it may be in another order, and less.
+absl::Status Process::RecoverCommits() {
+  if (node_->led == Term{} || world_->options.sqlite) return absl::OkStatus();
+  const std::uint64_t found = node_->lost_power() ? world_->random.Below(4) : 0;
+  for (std::uint64_t i = 0; i < found; ++i) {
+    const absl::StatusOr<LogEntry> entry = client_.Commit(RecoveryTerm(log_->last_term()));
+    if (!entry.ok()) return entry.status();
+    OnAppended(*entry, true);
+    ++world_->counts.recovered;
+  }
+  if (absl::Status status = log_->Sync(log_->last_index()); !status.ok()) return status;
+  world_->judge->OnSynced(node_->number(), *log_);
+  node_->led = {};  // from here on it has the role of a replica
   return absl::OkStatus();
 }
 
@@ -208,6 +225,7 @@ void Process::FinishTakeOver(Term term, const absl::Status& status) {
   if (!node_->disk().powered()) return;
   world_->Trace("{}: took over term {}: {}", node_->id(), term.value, status.ToString());
   if (status.ok()) {
+    node_->led = term;
     serving_ = true;
     writers_running_ = true;
     sender_.Start(term);
@@ -242,6 +260,7 @@ void Process::RunStepDown() {
   writers_running_ = false;
   sender_.Stop();
   After(world_->random.Between(0, 20 * kMillisecond), [this] {
+    node_->led = {};
     EndStep();
     machine_->OnSteppedDown(now());
   });

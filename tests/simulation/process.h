@@ -27,7 +27,7 @@ class Process final : public RoleEnvironment {
   Process(World* world, SimNode* node);
   ~Process() override;
 
-  // Recovers what is on the disk.
+  // Recovers what is on the disk. After a power loss a former primary finds commits in its databases that its log lacks.
   absl::Status Start();
   void Begin();
   bool ended() const { return ended_; }
@@ -62,16 +62,20 @@ class Process final : public RoleEnvironment {
   void OnAppended(const LogEntry& entry, bool by_itself);
   // The machine is to look at the followers.
   void FollowersChanged() { tick_ = true; }
+  LogPosition log_end() const { return {log_->last_term(), log_->last_index()}; }
   // Applications may commit at this moment (R2).
   bool CanCommit() const;
   bool serving() const { return serving_; }
 
   // ---- RoleEnvironment ----
-  LogPosition position() const override { return {log_->last_term(), log_->last_index()}; }
+  LogPosition position() const override {
+    return {LeaseTermOf(log_->last_term()), log_->last_index()};
+  }
   LogIndex synced_index() const override { return log_->synced_index(); }
   std::vector<FollowerProgress> followers() const override { return sender_.Followers(); }
 
  private:
+  absl::Status RecoverCommits();
   void Carry(RoleAction action);
   void NextStep();
   void EndStep();

@@ -39,7 +39,7 @@ void Receiver::Connect() {
   hello.address = process_->node().address();
   hello.term = process_->seen_term();
   hello.first_index = process_->log().first_index();
-  hello.last = process_->position();
+  hello.last = process_->log_end();
   hello.history = process_->log().Terms();
   Send(std::move(hello));
   WatchSilence(stream_);

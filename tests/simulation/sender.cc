@@ -97,7 +97,7 @@ absl::Status Sender::OnHello(Endpoint from, StreamId stream, const Hello& hello)
   own.address = process_->node().address();
   own.term = term_;
   own.first_index = log.first_index();
-  own.last = process_->position();
+  own.last = process_->log_end();
   own.history = log.Terms();
   Send(stream, from, std::move(own));
   Session session;

@@ -53,6 +53,7 @@ void SimNode::Kill(bool power_loss) {
   ++incarnation_;
   paused_ = false;
   waiting_.clear();
+  lost_power_ = power_loss;
   if (power_loss) {
     disk_.PowerLoss();
   } else {

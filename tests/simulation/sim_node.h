@@ -39,6 +39,10 @@ class SimNode {
   void Kill(bool power_loss);
   void Pause();
   void Resume();
+  // Whether the process before this one ended with the power.
+  bool lost_power() const { return lost_power_; }
+  // Durable: the term that it leads, or led until it ended; zero when it had become a replica.
+  Term led;
   // Longest time of a sync.
   Moment disk_delay_max = 2 * kMillisecond;
 
@@ -63,6 +67,7 @@ class SimNode {
   std::unique_ptr<Process> process_;
   std::uint64_t incarnation_ = 0;  // grows with every start and end
   bool paused_ = false;
+  bool lost_power_ = false;
   std::vector<Event> waiting_;  // while paused
 };
 

@@ -90,11 +90,11 @@ void Print(std::uint64_t seeds, const Counts& counts) {
       "fence), {} tenures, {} handoffs, {} crashes, {} power losses, {} pauses, {} cut links, {} "
       "restarts of the "
       "lease service, {} full disks, {} rewinds, {} new bases, {} database copies, {} orphans "
-      "kept\n",
+      "kept, {} commits found after a power loss\n",
       seeds, counts.steps, counts.commits, counts.acknowledged, counts.refused, counts.tenures,
       counts.handoffs, counts.crashes, counts.power_losses, counts.pauses, counts.cuts,
       counts.lease_restarts, counts.disks_full, counts.rewinds, counts.bases, counts.copies,
-      counts.orphans);
+      counts.orphans, counts.recovered);
 }
 
 }  // namespace

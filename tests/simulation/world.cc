@@ -23,6 +23,7 @@ void Counts::Add(const Counts& other) {
   bases += other.bases;
   copies += other.copies;
   orphans += other.orphans;
+  recovered += other.recovered;
 }
 
 Moment SimClock::MomentOf(std::int64_t time) const {

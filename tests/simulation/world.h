@@ -39,7 +39,8 @@ struct Counts {
   std::uint64_t rewinds = 0;
   std::uint64_t bases = 0;
   std::uint64_t copies = 0;
-  std::uint64_t orphans = 0;  // change sets
+  std::uint64_t orphans = 0;    // change sets
+  std::uint64_t recovered = 0;  // commits that a former primary found after a power loss
 
   void Add(const Counts& other);
 };
