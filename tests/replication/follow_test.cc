@@ -148,12 +148,12 @@ TEST_CASE("a restarted primary opens a new term and its replica follows on (R1)"
   REQUIRE(Eventually([&] { return !b.node().status().connected; }));
   CHECK(b.node().status().last_error.find(a.address()) != std::string::npos);
   REQUIRE(a.StartPrimary().ok());
-  CHECK(a.node().term() == Term{2});
+  CHECK(a.node().term() == Term{3});
   CHECK(a.node().status().cluster_id == cluster);
   const auto first = a.log().Read(a.log().last_index())->Next();
   REQUIRE(first.ok());
   CHECK((*first)->kind == EntryKind::kOpenTerm);
-  CHECK((*first)->term == Term{2});
+  CHECK((*first)->term == Term{3});
   a.Commit("x.db", 10);
   REQUIRE(Converges(a, b));
   CHECK(b.node().status().last_error.empty());
