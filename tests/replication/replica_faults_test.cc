@@ -180,7 +180,7 @@ TEST_CASE("a primary that was put back to an older state is refused by those who
   REQUIRE(old.StartPrimary().ok());
   REQUIRE(b.StartReplica(old.address()).ok());
   REQUIRE(Eventually([&] { return !b.node().status().last_error.empty(); }));
-  CHECK(Says(b.node().status().last_error, "has seen term 2"));
+  CHECK(Says(b.node().status().last_error, "has seen term 3"));
   CHECK(b.store().LocalDatabases() == std::vector<std::string>{"x.db"});
 }
 
@@ -200,7 +200,7 @@ TEST_CASE("a replica whose log has entries that the primary lost takes the prima
   a.Stop();
   REQUIRE(a.StartPrimary().ok());
   // Its files were at the lost entry, which fs/ would have repaired.
-  REQUIRE(Eventually([&] { return b.node().status().log_last_term == Term{2}; }));
+  REQUIRE(Eventually([&] { return b.node().status().log_last_term == Term{3}; }));
   CHECK(Eventually([&] {
     return b.store().LocalDatabases() == std::vector<std::string>{"x.db", "y.db"};
   }));
