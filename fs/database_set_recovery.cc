@@ -101,8 +101,7 @@ absl::Status DatabaseSet::VerifyAfterCrash(std::shared_ptr<Database> database) {
   }
   spdlog::warn(
       "{}: its files are not what the log says (an application that does not sync, or free pages "
-      "of a transaction "
-      "that was undone); all of its pages go into the log as they are",
+      "of a transaction that was undone); all of its pages go into the log as they are",
       name);
   return capture->RecordWhole();
 }

@@ -164,19 +164,6 @@ absl::Status Node::LoadState() {
   return absl::OkStatus();
 }
 
-absl::Status Node::SaveState(NodeRole role) {
-  absl::MutexLock saving(&saving_);
-  NodeState state;
-  {
-    absl::MutexLock lock(&mutex_);
-    state_.node_id = options_.node_id;
-    state_.last_role = NodeRoleName(role);
-    state_.boot_id = CurrentBootId();
-    state = state_;
-  }
-  return SaveNodeState(*storage_, options_.data_directory, state);
-}
-
 void Node::Shutdown() {
   {
     absl::MutexLock lock(&mutex_);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -135,7 +136,6 @@ class Node final : private RoleHost, private RoleEnvironment {
   // ---- node.cc ----
   absl::Status CheckOptions() const;
   absl::Status LoadState();
-  absl::Status SaveState(NodeRole role) ABSL_LOCKS_EXCLUDED(saving_, mutex_);
   absl::Status StartWithStaticLease();
   absl::Status StartWithLease();
   void Shutdown() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -159,6 +159,11 @@ class Node final : private RoleHost, private RoleEnvironment {
   std::vector<FollowerProgress> followers() const override ABSL_LOCKS_EXCLUDED(mutex_);
 
   absl::Status WaitApplied(Replica& replica) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Durable when they return OK. JoinCluster leaves the role as it is.
+  absl::Status SaveRole(NodeRole role) ABSL_LOCKS_EXCLUDED(saving_, mutex_);
+  absl::Status JoinCluster(const std::string& cluster_id) ABSL_LOCKS_EXCLUDED(saving_, mutex_);
+  absl::Status SaveState(const std::function<void(NodeState&)>& change)
+      ABSL_LOCKS_EXCLUDED(saving_, mutex_);
   absl::StatusOr<PrimaryIdentity> MakeIdentity(Term term) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status OpenTerm(Term term);
   absl::Status TryStepDown() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -179,8 +184,8 @@ class Node final : private RoleHost, private RoleEnvironment {
   bool target_leads_ = false;     // the databases are a primary's
   bool writers_stopped_ = false;  // by StopWriters
 
-  absl::Mutex saving_
-      ABSL_ACQUIRED_BEFORE(mutex_);  // one writer of node.json at a time, who may wait for the disk
+  // One writer of node.json at a time, who may wait for the disk.
+  absl::Mutex saving_ ABSL_ACQUIRED_BEFORE(mutex_);
   mutable absl::Mutex mutex_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;    // Stop was called; the lease may still be held
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;  // every thread is to end

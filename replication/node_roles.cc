@@ -1,8 +1,8 @@
 // What a role change does to a node (RoleHost), in the order that a crash at any point survives. Taking over: the log
 // is applied, the databases become a primary's while applications are still kept out, the term is opened and durable,
-// the role is durable (in this order: see Term in ids.h), replicas are let in, and only then applications write. Stepping down: replicas are sent
-// away, nothing is committed any more, the databases become a replica's, and the role is durable; what was
-// committed and is in nobody else's log becomes orphans when the next primary is followed.
+// the role is durable (in this order: see Term in ids.h), replicas are let in, and only then applications write.
+// Stepping down: replicas are sent away, nothing is committed any more, the databases become a replica's, and the role
+// is durable; what was committed and is in nobody else's log becomes orphans when the next primary is followed.
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
@@ -60,7 +60,7 @@ absl::Status Node::TakeOver(Term term) {
   writers_stopped_ = true;
   ECHOFS_ASSIGN_OR_RETURN(PrimaryIdentity identity, MakeIdentity(term));
   ECHOFS_RETURN_IF_ERROR(OpenTerm(term));
-  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kPrimary));
+  ECHOFS_RETURN_IF_ERROR(SaveRole(NodeRole::kPrimary));
   auto primary = std::make_shared<Primary>(std::move(identity), log_, target_, [this] {
     if (driver_ != nullptr) driver_->FollowersChanged();
   });
@@ -89,6 +89,27 @@ absl::Status Node::WaitApplied(Replica& replica) {
   }
 }
 
+absl::Status Node::SaveRole(NodeRole role) {
+  return SaveState([role](NodeState& state) { state.last_role = NodeRoleName(role); });
+}
+
+absl::Status Node::JoinCluster(const std::string& cluster_id) {
+  return SaveState([&cluster_id](NodeState& state) { state.cluster_id = cluster_id; });
+}
+
+absl::Status Node::SaveState(const std::function<void(NodeState&)>& change) {
+  absl::MutexLock saving(&saving_);
+  NodeState state;
+  {
+    absl::MutexLock lock(&mutex_);
+    state_.node_id = options_.node_id;
+    state_.boot_id = CurrentBootId();
+    change(state_);
+    state = state_;
+  }
+  return SaveNodeState(*storage_, options_.data_directory, state);
+}
+
 absl::StatusOr<PrimaryIdentity> Node::MakeIdentity(Term term) {
   PrimaryIdentity identity;
   {
@@ -98,12 +119,8 @@ absl::StatusOr<PrimaryIdentity> Node::MakeIdentity(Term term) {
   if (identity.cluster_id.empty()) {
     ECHOFS_ASSIGN_OR_RETURN(identity.cluster_id, NewClusterId());
     spdlog::info("this is the first primary of a new cluster, {}", identity.cluster_id);
-    {
-      absl::MutexLock lock(&mutex_);
-      state_.cluster_id = identity.cluster_id;
-    }
-    // Before the log has anything: one without a cluster's id beside it would be nobody's.
-    ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kReplica));
+    // Before the term is opened: a log without a cluster's id beside it would be nobody's.
+    ECHOFS_RETURN_IF_ERROR(JoinCluster(identity.cluster_id));
   }
   identity.node_id = options_.node_id;
   identity.address = options_.advertise;
@@ -186,7 +203,7 @@ absl::Status Node::StartReplica() {
         "Restore that file, or move {0} away to let this node join anew and copy every database",
         options_.data_directory));
   }
-  ECHOFS_RETURN_IF_ERROR(SaveState(NodeRole::kReplica));
+  ECHOFS_RETURN_IF_ERROR(SaveRole(NodeRole::kReplica));
   options.node_id = options_.node_id;
   options.address = options_.advertise;
   options.version = options_.version;
@@ -194,13 +211,7 @@ absl::Status Node::StartReplica() {
   options.storage = storage_;
   options.connector = GrpcConnector();
   options.orphans = orphans_.get();
-  options.join_cluster = [this](const std::string& cluster_id) {
-    {
-      absl::MutexLock lock(&mutex_);
-      state_.cluster_id = cluster_id;
-    }
-    return SaveState(NodeRole::kReplica);
-  };
+  options.join_cluster = [this](const std::string& cluster_id) { return JoinCluster(cluster_id); };
   auto replica = std::make_shared<Replica>(std::move(options), log_, target_);
   {
     absl::MutexLock lock(&mutex_);

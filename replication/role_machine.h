@@ -210,7 +210,8 @@ class RoleMachine {
   bool MayStand() const;
   bool Eligible(const std::string& node_id) const;
   bool MyTurn(absl::Time now) const;
-  bool OthersAhead(const LogPosition& own) const;
+  // Another node that may be elected, and whose log has something.
+  bool IsRival(const NodeAnnouncement& other) const;
   bool MembersMayCome() const;
   void Acquire(absl::Time now);
   void BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord& record);

@@ -119,10 +119,9 @@ void RoleMachine::ProceedStanding(absl::Time now) {
   if (MyTurn(now)) Acquire(now);
 }
 
-bool RoleMachine::OthersAhead(const LogPosition& own) const {
-  return std::any_of(lease_.nodes.begin(), lease_.nodes.end(), [&](const NodeAnnouncement& other) {
-    return other.candidate && Eligible(other.node_id) && other.position > own;
-  });
+bool RoleMachine::IsRival(const NodeAnnouncement& other) const {
+  return other.node_id != options_.node_id && other.candidate && Eligible(other.node_id) &&
+         other.position.index.value > 0;
 }
 
 bool RoleMachine::MyTurn(absl::Time now) const {
@@ -130,15 +129,18 @@ bool RoleMachine::MyTurn(absl::Time now) const {
   const LogPosition own = environment_->position();
   // A lease that was transferred to this node, or is of a former process of it, is nobody else's. But a power loss may
   // have taken what others have: then it is left to run out.
-  if (lease_.held) return !OthersAhead(own);
+  if (lease_.held) {
+    return std::none_of(
+        lease_.nodes.begin(), lease_.nodes.end(),
+        [&](const NodeAnnouncement& other) { return IsRival(other) && other.position > own; });
+  }
   // Nodes that start together get to know of each other.
   if (own.index.value == 0 && now < vacant_since_ + Settle(options_.ttl)) {
     return false;
   }
   if (MembersMayCome() && now < vacant_since_ + options_.ttl) return false;
   for (const NodeAnnouncement& other : lease_.nodes) {
-    if (other.node_id == options_.node_id || !other.candidate || !Eligible(other.node_id)) continue;
-    if (other.position.index.value == 0) continue;
+    if (!IsRival(other)) continue;
     const bool ahead =
         other.position > own || (other.position == own && other.node_id < options_.node_id);
     const bool final_word = other.ended_term >= lease_.record.term;

@@ -32,7 +32,8 @@ TEST_CASE("the static lease makes the node it names primary, with a term above a
         std::vector<std::string>{"a"});
   CHECK(lease.Release({9}, "a").ok());
   CHECK(!lease.Read()->held);
-  CHECK(lease.Acquire("a", advertise, lease.Read()->record.revision, {"a"}, kTtl)->term == Term{11});
+  CHECK(lease.Acquire("a", advertise, lease.Read()->record.revision, {"a"}, kTtl)->term ==
+        Term{11});
 }
 
 TEST_CASE("where the static lease names another node, it is held by that one for ever") {

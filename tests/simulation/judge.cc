@@ -107,7 +107,7 @@ void Judge::OnAcquire(Process& process) {
   const LeaseState& lease = process.machine().lease();
   const Vacancy& vacancy = vacancies_[process.node().number()];
   const bool waited = process.now() >= vacancy.since + 2 * world_->options.ttl;
-  if (lease.held || waited || process.now() < vacancy.promoted_until) return;
+  if (waited || process.now() < vacancy.promoted_until) return;
   const std::vector<std::string>& in_sync = lease.record.in_sync;
   for (const NodeAnnouncement& other : lease.nodes) {
     if (other.node_id == process.node().id()) continue;

@@ -11,7 +11,7 @@
 //       everybody who leads a later term; no log that has it drops it (D1, D4).
 //   J7  A handoff loses nothing: the target has all that the giver had (R4).
 //   J8  An entry leaves a log only if the history has it, or it is kept on this node's disk as an orphan (R5, D4).
-//   J9  Nobody asks for a free lease, unless a person wants it so, before those of whom it knows that they are ahead and
+//   J9  Nobody asks for a lease that is free or its own from before, unless a person wants it so, before those of whom it knows that they are ahead and
 //       could be primary, but after two TTLs; nobody asks while its own log may grow (R3).
 //   J10 In the end: all logs, databases and digests are equal, the accounts have their sum, every number of which a client was
 //       told is there, and the orphans are still on the disks.
