@@ -135,13 +135,13 @@ absl::Status DatabaseSet::BecomeReplica() {
 }
 
 absl::Status DatabaseSet::BecomeReplica(Database& database) {
+  const auto held = writer_locks_.find(database.name());
+  // A writer did not finish. It may have left by now, and a journal that would undo what is applied from here on: the
+  // apply queue joins the database by way of OpenReplica, which ends a journal first.
+  if (held == writer_locks_.end()) return absl::OkStatus();
   const DatabasePosition position = database.capture()->position();
-  WriterLocks locks;
-  if (const auto held = writer_locks_.find(database.name()); held != writer_locks_.end()) {
-    locks = std::move(held->second);
-  }
   int blocked_by_pid = 0;
-  absl::Status joined = AttachReplica(database, position, std::move(locks), &blocked_by_pid);
+  absl::Status joined = AttachReplica(database, position, std::move(held->second), &blocked_by_pid);
   if (absl::IsUnavailable(joined)) {
     // The capture stays, fenced, and refuses what its writer wants to commit.
     spdlog::warn("{}: process {} is in the way of this node's becoming a replica", database.name(),

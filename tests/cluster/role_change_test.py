@@ -41,9 +41,9 @@ class TwoNodes:
         self.process.stdin.flush()
         return self.expect(start)
 
-    def handoff(self, patience_ms=WRITER_PATIENCE_MS):
-        """Swaps the roles; how many milliseconds nobody could write."""
-        return int(self.ask(f"handoff {patience_ms}", "ok").split()[1])
+    def handoff(self, patience_ms=WRITER_PATIENCE_MS, victim=0):
+        """Swaps the roles; how many milliseconds nobody could write. The process `victim` is killed in the middle."""
+        return int(self.ask(f"handoff {patience_ms} {victim}", "ok").split()[1])
 
     def check_same(self):
         a, b = self.ask("state", "a").split(" b")
@@ -200,25 +200,52 @@ class RoleChangeTest(harness.ClusterTest):
     def test_l5_killed_after_handoff_in_delete_mode(self):
         self.run_killed_after_handoff("delete")
 
-    def test_r4_hot_journal_of_a_dead_writer_is_undone(self):
+    # Leaves a transaction that has reached the database file.
+    HOT_JOURNAL = ("import os, signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
+                   "c.execute('PRAGMA cache_size=2'); c.execute('BEGIN'); "
+                   "c.executemany('INSERT INTO t VALUES (3, randomblob(3000))', [()] * 40); "
+                   "c.execute('UPDATE t SET f = randomblob(3000)'); ")
+
+    def nodes_with_two_rows(self):
         nodes = self.nodes()
         path = nodes.path("a", "app.db")
         harness.run(["sqlite3", path, "PRAGMA journal_mode=delete; CREATE TABLE t(x, f); "
                      "INSERT INTO t VALUES (1, randomblob(3000)), (2, randomblob(3000));"])
         self.wait_for_schema(nodes, "b", "app.db", 1)
-        program = ("import os, signal, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "
-                   "c.execute('PRAGMA cache_size=2'); c.execute('BEGIN'); "
-                   "c.executemany('INSERT INTO t VALUES (3, randomblob(3000))', [()] * 40); "
-                   "c.execute('UPDATE t SET f = randomblob(3000)'); os.kill(os.getpid(), signal.SIGKILL)")
-        done = harness.run(["/usr/bin/python3", "-c", program, path], check=False)
-        self.assertEqual(done.returncode, -signal.SIGKILL)
-        self.assertTrue(os.path.exists(path + "-journal"))
-        nodes.handoff()
-        self.assertFalse(os.path.exists(path + "-journal"))
+        return nodes, path
+
+    def check_third_row_is_on_both(self, nodes):
         nodes.connect("b", "app.db").execute("INSERT INTO t VALUES (4, '')")
         reader = nodes.connect("a", "app.db")
         harness.wait_for(lambda: reader.execute("SELECT x FROM t").fetchall() == [(1,), (2,), (4,)],
                          "the same rows")
+        nodes.check_same()
+
+    def test_r4_hot_journal_of_a_dead_writer_is_undone(self):
+        nodes, path = self.nodes_with_two_rows()
+        done = harness.run(["/usr/bin/python3", "-c", self.HOT_JOURNAL + "os.kill(os.getpid(), signal.SIGKILL)", path],
+                           check=False)
+        self.assertEqual(done.returncode, -signal.SIGKILL)
+        self.assertTrue(os.path.exists(path + "-journal"))
+        nodes.handoff()
+        self.assertFalse(os.path.exists(path + "-journal"))
+        self.check_third_row_is_on_both(nodes)
+        nodes.end()
+
+    def test_r4_hot_journal_of_a_writer_that_dies_after_its_time_is_undone(self):
+        nodes, path = self.nodes_with_two_rows()
+        writer = self.spawn(["/usr/bin/python3", "-c", self.HOT_JOURNAL + "print('ready', flush=True); sys.stdin.read()",
+                             path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(writer.stdin.close)
+        self.addCleanup(writer.stdout.close)
+        self.assertEqual(writer.stdout.readline(), "ready\n")
+        nodes.handoff(100, victim=writer.pid)
+        self.assertEqual(writer.wait(timeout=harness.WAIT_SECONDS), -signal.SIGKILL)
+        self.check_third_row_is_on_both(nodes)
+        self.assertFalse(os.path.exists(path + "-journal"))
+        # As a primary it lets applications look for a journal again.
+        nodes.handoff()
+        self.assertEqual(nodes.connect("a", "app.db").execute("SELECT x FROM t").fetchall(), [(1,), (2,), (4,)])
         nodes.check_same()
         nodes.end()
 

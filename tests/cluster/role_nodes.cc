@@ -4,7 +4,8 @@
 //   role_nodes DIRECTORY PRIMARY    nodes DIRECTORY/a and DIRECTORY/b, each with mnt/ and data/; PRIMARY is "a" or "b"
 //
 // Reads commands from stdin, a line each, and answers each with a line: "handoff MS" (writers get so many
-// milliseconds to finish) says "ok MS", how long writers were kept out; "state" says the position of every database
+// milliseconds to finish) says "ok MS", how long writers were kept out; "handoff MS PID" kills that process, a writer which
+// did not finish, in the middle of it; "state" says the position of every database
 // on both nodes; "split MS" changes the roles without the entries since "pause", which only the old primary has then;
 // "rejoin" lets that one follow the new one over a socket, as a node does, and says "ok" and how many databases were
 // taken back, with how many pages, and how many change sets are kept as orphans; "end" unmounts. A failure ends the process with exit code 1. For root.
@@ -14,7 +15,9 @@
 #include <sys/stat.h>
 
 #include <atomic>
+#include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <limits>
 #include <memory>
@@ -67,7 +70,7 @@ class TestNode {
     options.was_replica = std::filesystem::exists(ReplicaMark());
     databases_ = Value(fs::DatabaseSet::Open(options), "databases");
     SaveRole();
-    if (primary) OpenTerm(Term{log_->last_term().value + 1});
+    if (primary) OpenTerm(NextLeaseTerm(log_->last_term()));
     fs::ControlSource control;
     control.primary_name = [] { return std::string(); };
     control.lag_ms = [] { return 0; };
@@ -144,6 +147,18 @@ void ApplyEntry(TestNode& replica, const LogEntry& entry,
   }
 }
 
+// Returns when it has ended, and its locks with it.
+void Kill(pid_t process) {
+  kill(process, SIGKILL);
+  const std::string path = fmt::format("/proc/{}/stat", process);
+  while (true) {
+    std::ifstream file(path);
+    std::string text;
+    if (!std::getline(file, text) || text.find(") Z ") != std::string::npos) return;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
+
 constexpr int kTurn =
     50;  // entries, so that a primary at full speed does not hold up everything else
 
@@ -199,12 +214,13 @@ class Cluster {
     follower_.join();
   }
 
-  // Says how long writers were kept out.
-  absl::Duration Handoff(absl::Duration patience) {
+  // Says how long writers were kept out. `victim`: a process to kill when the time for writers is over; 0: none.
+  absl::Duration Handoff(absl::Duration patience, pid_t victim) {
     absl::MutexLock lock(&mutex_);
     const absl::Time start = absl::Now();
     Check(primary_->databases().StopWriters(start + patience), "stopping writers");
     const absl::Time stopped = absl::Now();
+    if (victim != 0) Kill(victim);
     Follow(*primary_, *replica_);
     SwapRoles();
     return absl::Now() - stopped;
@@ -261,7 +277,7 @@ class Cluster {
 
  private:
   void SwapRoles() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    const Term term{primary_->log().last_term().value + 1};
+    const Term term = NextLeaseTerm(primary_->log().last_term());
     Check(replica_->databases().BecomePrimary(term), "becoming the primary");
     Check(primary_->databases().BecomeReplica(), "becoming a replica");
     std::swap(primary_, replica_);
@@ -308,9 +324,10 @@ int Run(const std::string& directory, const std::string& primary) {
     std::istringstream words(line);
     std::string command;
     int milliseconds = 0;
-    words >> command >> milliseconds;
+    pid_t victim = 0;
+    words >> command >> milliseconds >> victim;
     if (command == "handoff") {
-      const absl::Duration out = cluster.Handoff(absl::Milliseconds(milliseconds));
+      const absl::Duration out = cluster.Handoff(absl::Milliseconds(milliseconds), victim);
       std::cout << "ok " << absl::ToInt64Milliseconds(out) << std::endl;
     } else if (command == "pause") {
       cluster.Pause();
