@@ -4,6 +4,7 @@
 Every round runs each workload three times, one after the other and in changing order: on the plain directory
 (native), in the mount of a primary without replicas, and in the mount of a primary with one replica attached. All
 nodes run all the time; those that are not measured are idle. The figures are medians over the rounds.
+Commits in synchronous=FULL that wait for a replica are compared with what disk and network take (commit_cost.py).
 Then: how long after its commit a transaction is visible in the replica's mount (visible); the same for the stream
 alone, that is until the entry is in the replica's log, applied or not (stream); how long a replica needs after a run
 at full speed; how fast a new replica copies a database; and how long nobody can write when the primary changes, by a
@@ -26,6 +27,7 @@ import sys
 import tempfile
 import time
 
+import commit_cost
 import role_changes
 from nodes import Failed, Node, free_ports, read_text, wait_for
 
@@ -39,7 +41,7 @@ COMPARED = {
     "write-delete-full": ["write", "--journal", "delete", "--synchronous", "full"],
     "write-truncate-normal": ["write", "--journal", "truncate", "--synchronous", "normal"],
 }
-OTHERS = ["visible", "stream", "catchup", "first-copy", "handoff", "failover"]
+OTHERS = [*commit_cost.WORKLOADS, "visible", "stream", "catchup", "first-copy", "handoff", "failover"]
 ARRIVALS = {"visible": "visible", "stream": "received"}  # and the name of the figures
 PLACES = ["native", "primary", "replica"]
 
@@ -86,11 +88,16 @@ class Bench:
         wait_for(f"the replica to have {database}",
                  lambda: self.replica.position(database) == self.leader.position(database) != "")
 
-    def start_nodes(self):
-        ports = free_ports(3)
+    def start_nodes(self, waiting):
+        """With `waiting`, also a primary whose commits wait for its replica."""
+        ports = free_ports(5)
         self.alone = self.start("alone", ports[0], ports[0])
         self.leader = self.start("leader", ports[1], ports[1])
         self.replica = self.start("replica", ports[2], ports[1])
+        if waiting:
+            config = "replication: { min-sync-replicas: 1 }\n"
+            self.waiting = self.start("waiting", ports[3], ports[3], config)
+            self.start("waited-for", ports[4], ports[3], config)
         for node in self.nodes:
             node.wait_until_ready()
 
@@ -104,6 +111,19 @@ class Bench:
             self.wait_until_replicated(database)
         self.remove(directory, database)
         return result
+
+    def run_commit_cost(self, name, number):
+        """The places in changing order, and what the machine takes in the same round."""
+        directories = {"native": self.native, "asynchronous": self.leader.mount, "synchronous": self.waiting.mount}
+        places = commit_cost.PLACES[number % 3:] + commit_cost.PLACES[:number % 3]
+        results = {"probe": self.workload("probe", self.native, "--seconds", self.options.seconds / 3)}
+        for place in places:
+            database = self.new_database()
+            results[place] = self.workload("write", os.path.join(directories[place], database), "--journal",
+                                           commit_cost.WORKLOADS[name], "--synchronous", "full", "--seconds",
+                                           self.options.seconds)
+            self.remove(directories[place], database)
+        return results
 
     def run_pair(self, name, *arguments):
         database = self.new_database()
@@ -176,7 +196,7 @@ class Bench:
         chosen = [name for name in [*COMPARED, *OTHERS] if re.search(self.options.only, name)]
         if not chosen:
             raise Failed(f"no workload matches {self.options.only}: {' '.join([*COMPARED, *OTHERS])}")
-        self.start_nodes()
+        self.start_nodes(waiting=any(name in commit_cost.WORKLOADS for name in chosen))
         results = {name: {place: [] for place in PLACES} for name in chosen if name in COMPARED}
         results.update({name: [] for name in chosen if name not in COMPARED})
         for number in range(self.options.rounds):
@@ -186,6 +206,8 @@ class Bench:
                 if name in COMPARED:
                     for place in places:
                         results[name][place].append(self.run_compared(name, place))
+                elif name in commit_cost.WORKLOADS:
+                    results[name].append(self.run_commit_cost(name, number))
                 elif name == "visible":
                     results[name].append(self.run_pair("visible", "--rate", self.options.rate))
                 elif name == "stream":
@@ -221,6 +243,8 @@ def summarize(results):
                 entry["ratio_" + place] = median(
                     [r["per_second"] / n["per_second"] for r, n in zip(result[place], result["native"])])
             summary[name] = entry
+        elif name in commit_cost.WORKLOADS:
+            summary[name] = commit_cost.summarize(result)
         elif name in ARRIVALS:
             what = ARRIVALS[name]
             summary[name] = {
@@ -261,6 +285,8 @@ def table(summary):
         lines.append(f"{name:24}{cells[0]['per_second']:10.0f}{cells[1]['per_second']:10.0f}"
                      f"{entry['ratio_primary']:7.2f}{cells[2]['per_second']:10.0f}"
                      f"{entry['ratio_replica']:7.2f}   {latency}")
+    if any(name in commit_cost.WORKLOADS for name in summary):
+        lines += commit_cost.table(summary)
     for name, where in (("visible", "visible in the replica's mount"), ("stream", "in the replica's log")):
         if name in summary:
             v = summary[name]

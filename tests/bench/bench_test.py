@@ -41,7 +41,10 @@ def main():
                 check(len(report["raw"][name][place]) == 1, f"{name} {place}: one raw result a round")
             check(summary[name]["ratio_primary"] > 0 and summary[name]["ratio_replica"] > 0, f"{name} ratios")
             check(name in run.stdout, f"{name} is not in the table")
-        for name, figures in {"visible": ["per_second", "p50_from_call_us", "p99_us"],
+        commit_figures = ["native_us", "asynchronous_us", "synchronous_us", "sync_us", "paired_sync_us", "round_trip_us",
+                          "ratio_native", "ratio_asynchronous", "ratio_expected"]
+        for name, figures in {"replicated-wal": commit_figures, "replicated-delete": commit_figures,
+                              "visible": ["per_second", "p50_from_call_us", "p99_us"],
                               "stream": ["per_second", "p50_from_call_us", "p99_us"],
                               "catchup": ["per_second", "catchup_ms"],
                               "first-copy": ["megabytes", "megabytes_per_second", "ratio"],

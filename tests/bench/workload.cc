@@ -9,6 +9,7 @@
 //            whether it is applied or not?
 //   catchup  `write`, then the time until --replica has the last row
 //   fill     writes a database of random content, --megabytes large
+//   probe    no database: what a sync and a round trip take in the directory that stands for DATABASE
 //
 // Times are microseconds unless the name says otherwise.
 #include <sqlite3.h>
@@ -28,6 +29,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/bench/machine_probe.h"
 #include "tests/bench/received_log.h"
 
 namespace {
@@ -40,7 +42,7 @@ using Clock = std::chrono::steady_clock;
 }
 
 constexpr char kUsage[] =
-    "usage: workload read|write|visible|stream|catchup|fill DATABASE [--journal "
+    "usage: workload read|write|visible|stream|catchup|fill|probe DATABASE [--journal "
     "wal|delete|truncate|persist]\n"
     "         [--synchronous off|normal|full] [--seconds S] [--count N] [--rate PER_SECOND] "
     "[--replica PATH] [--log DIRECTORY]\n"
@@ -357,13 +359,22 @@ void Fill(const Options& options) {
               static_cast<unsigned long long>(options.megabytes), seconds);
 }
 
+void Probe(const Options& options) {
+  echofs::MachineTimes times = echofs::MeasureMachine(options.database, options.seconds);
+  std::printf(R"({"workload": "probe", "sync_us": %s, "paired_sync_us": %s, "round_trip_us": %s})"
+              "\n",
+              Percentiles(std::move(times.sync)).c_str(),
+              Percentiles(std::move(times.paired_sync)).c_str(),
+              Percentiles(std::move(times.round_trip)).c_str());
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const Options options = ParseOptions(argc, argv);
   const std::map<std::string, void (*)(const Options&)> workloads = {
-      {"read", Read},     {"write", Write},     {"visible", Visible},
-      {"stream", Stream}, {"catchup", Catchup}, {"fill", Fill}};
+      {"read", Read},       {"write", Write}, {"visible", Visible}, {"stream", Stream},
+      {"catchup", Catchup}, {"fill", Fill},   {"probe", Probe}};
   const auto found = workloads.find(options.workload);
   if (found == workloads.end()) Die(kUsage);
   found->second(options);

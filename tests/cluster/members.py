@@ -134,7 +134,7 @@ class Member(Node):
     """A node that a configuration file describes."""
 
     def __init__(self, directory, name, lease, host="127.0.0.1", prefix=(), candidate=True,
-                 min_sync_replicas=0, ttl=TTL_SECONDS):
+                 min_sync_replicas=0, ttl=TTL_SECONDS, ack_timeout=5):
         super().__init__(directory, name, prefix=prefix)
         self.address = f"{host}:{free_port()}"
         config = {
@@ -144,7 +144,7 @@ class Member(Node):
             "grpc": {"listen": self.address, "advertise": self.address},
             "lease": {"type": lease.type, "endpoints": lease.endpoints, "ttl": f"{ttl}s",
                       "candidate": candidate},
-            "replication": {"min-sync-replicas": min_sync_replicas},
+            "replication": {"min-sync-replicas": min_sync_replicas, "ack-timeout": f"{ack_timeout}s"},
         }
         path = os.path.join(self.directory, "echofs.yml")
         with open(path, "w", encoding="utf-8") as file:
@@ -302,8 +302,8 @@ class MembersTest(harness.ClusterTest):
         elif members.lease.process is not None:
             members.lease.kill()
 
-    def clients(self, members, name, mode="wal", synchronous="NORMAL"):
-        """Makes the database, and starts a client on each node."""
+    def clients(self, members, name, mode="wal", synchronous="NORMAL", each=1):
+        """Makes the database, and starts so many clients on each node."""
         leader = members.leader()
         leader.mkdirs(os.path.dirname(name))
         leader.execute(
@@ -314,10 +314,15 @@ class MembersTest(harness.ClusterTest):
             "INSERT INTO account SELECT i, 1000 FROM n")
         for node in members.others(leader):
             wait_for(lambda node=node: os.path.exists(node.path(name)), f"{name} on {node.name}")
-        return [Client(self, node.path(name), node.name, synchronous).start() for node in members.running()]
+        return [Client(self, node.path(name), node.name + "*" * number, synchronous).start()
+                for number in range(each) for node in members.running()]
 
     def client_of(self, clients, node):
         return next(client for client in clients if client.options[0] == node.name)
+
+    def clients_of(self, clients, node):
+        """All of them on this node."""
+        return [client for client in clients if client.options[0].rstrip("*") == node.name]
 
     def check_acknowledged(self, members, clients, name, replicated=False):
         """Equal, sound databases on all nodes. Of what clients were told nothing is missing, but, unless commits

@@ -5,43 +5,41 @@ import sqlite3
 
 import members
 import network
+from applications import wait_all_records
 from processes import scaled, wait_for
 
 NAME = "app.db"
 
 
 class ReplicatedCommitsTest(members.MembersTest):
-    def check_failures(self, mode):
+    @network.needs_namespaces
+    def test_d4_failures_under_four_writers(self):
+        """On the primary, two write to a WAL database and two to one in DELETE mode."""
         hosts = network.Network(["a", "b", "c", "lease"])
         self.addCleanup(hosts.remove)
         cluster = self.members(network=hosts, min_sync_replicas=1)
-        clients = self.clients(cluster, NAME, mode, "FULL")
+        clients = {name: self.clients(cluster, name, mode, "FULL", each=2)
+                   for name, mode in (("wal.db", "wal"), ("delete.db", "delete"))}
+        everybody = sum(clients.values(), [])
         for number in range(scaled(5, 100)):
             leader = cluster.leader()
             cluster.wait_followed(leader)
-            self.client_of(clients, leader).wait_records(20)
+            wait_all_records(self.clients_of(everybody, leader), 10)
             failure = FAILURES[number % len(FAILURES)]
             print(f"{failure.__name__} of {leader.name}", flush=True)
             failure(hosts, cluster, leader)
             new = cluster.leader(among=cluster.others(leader))
-            self.client_of(clients, new).wait_records(20)
+            wait_all_records(self.clients_of(everybody, new), 10)
             hosts.heal()
             if leader.process is None:
                 leader.start(wait=False)
                 leader.wait_ready()
             else:
                 leader.signal_daemon(signal.SIGCONT)
-        for client in clients:
+        for client in everybody:
             client.stop()
-        self.check_acknowledged(cluster, clients, NAME, replicated=True)
-
-    @network.needs_namespaces
-    def test_d4_failures_in_wal_mode(self):
-        self.check_failures("wal")
-
-    @network.needs_namespaces
-    def test_d4_failures_in_delete_mode(self):
-        self.check_failures("delete")
+        for name, told in clients.items():
+            self.check_acknowledged(cluster, told, name, replicated=True)
 
     def test_d3_too_few_replicas_left(self):
         cluster = self.members(count=2, min_sync_replicas=1)

@@ -1,0 +1,50 @@
+"""After a SIGKILL the time to recover is bounded by what was written last, not by the size of the database (L5)."""
+
+import os
+import signal
+import time
+
+import harness
+from processes import scaled
+from sparse_database import write_sparse_database
+
+NAME = "big.db"
+SIZE = scaled(1 << 30, 10 << 30)
+ROWS = 50
+READ_MOST = 48 << 20  # bytes; that much for a database of any size
+
+
+class BigDatabaseTest(harness.ClusterTest):
+    def check_recovery(self, mode):
+        node = self.cluster(replicas=0).primary
+        write_sparse_database(node.path(NAME), os.path.join(self.directory, "small.db"), SIZE)
+        harness.wait_for(lambda: node.databases().get(NAME, {}).get("txid", "0" * 16) != "0" * 16, "its first change set")
+        connection = node.connect(NAME)
+        for statement in (f"PRAGMA journal_mode={mode}", "PRAGMA wal_autocheckpoint=20"):
+            connection.execute(statement)
+        for round_ in range(1, scaled(2, 5) + 1):
+            for _ in range(ROWS):
+                connection.execute("INSERT INTO t(x) VALUES (randomblob(30000))")
+            os.kill(node.daemon(), signal.SIGKILL)
+            node.wait_end()
+            connection.close()
+            for name in os.listdir(node.mount):  # made by the connection that had been open
+                os.remove(node.path(name))
+            begin = time.monotonic()
+            node.start()
+            seconds = time.monotonic() - begin
+            read = node.io()["rchar"]
+            print(f"{mode}: {SIZE >> 30} GiB, ready again after {seconds:.2f} s, {read / 2**20:.1f} MiB read")
+            self.assertLess(read, READ_MOST)
+            connection = node.connect(NAME)
+            self.assertEqual(connection.execute("SELECT count(*), sum(length(x)) FROM t").fetchone(),
+                             (ROWS * round_, ROWS * round_ * 30000))
+        self.assertEqual(connection.execute("PRAGMA integrity_check").fetchone(), ("ok",))
+        self.assertEqual(node.databases()[NAME]["pages"] * 65536, SIZE)
+        connection.close()
+
+    def test_l5_recovery_of_a_big_wal_database_reads_the_tail_only(self):
+        self.check_recovery("wal")
+
+    def test_l5_recovery_of_a_big_rollback_database_reads_the_tail_only(self):
+        self.check_recovery("delete")
