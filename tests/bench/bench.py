@@ -29,7 +29,7 @@ import time
 
 import commit_cost
 import role_changes
-from nodes import Failed, Node, free_ports, read_text, wait_for
+from nodes import Failed, LeaseServer, Node, free_ports, read_text, wait_for
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -51,6 +51,7 @@ class Bench:
         self.options, self.directory = options, directory
         self.nodes = []
         self.changes = None
+        self.lease = None
         self.database_number = 0
         self.native = os.path.join(directory, "native")
         os.makedirs(self.native)
@@ -65,6 +66,8 @@ class Bench:
             self.changes.stop()
         for node in reversed(self.nodes):
             node.stop()
+        if self.lease is not None:
+            self.lease.stop()
 
     def workload(self, *arguments):
         run = subprocess.run([self.options.workload, *map(str, arguments)], capture_output=True, text=True,
@@ -95,9 +98,10 @@ class Bench:
         self.leader = self.start("leader", ports[1], ports[1])
         self.replica = self.start("replica", ports[2], ports[1])
         if waiting:
-            config = "replication: { min-sync-replicas: 1 }\n"
-            self.waiting = self.start("waiting", ports[3], ports[3], config)
-            self.start("waited-for", ports[4], ports[3], config)
+            self.lease = LeaseServer(self.options.echofs, os.path.join(self.directory, "waiting-lease"))
+            self.waiting, _ = (self.start(name, port, None, self.lease.config(commit_cost.TTL_SECONDS, candidate)
+                                          + "replication: { min-sync-replicas: 1 }\n")
+                               for name, port, candidate in (("waiting", ports[3], True), ("waited-for", ports[4], False)))
         for node in self.nodes:
             node.wait_until_ready()
 

@@ -10,6 +10,7 @@ import statistics
 
 WORKLOADS = {"replicated-wal": "wal", "replicated-delete": "delete"}
 # native, on a primary with a replica and min-sync-replicas 0, and 1
+TTL_SECONDS = 10
 PLACES = ["native", "asynchronous", "synchronous"]
 
 

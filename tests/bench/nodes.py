@@ -95,3 +95,24 @@ class Node:
                 self.process.wait()
         if os.path.ismount(self.mount):
             subprocess.run(["fusermount3", "-u", "-z", self.mount], check=False)
+
+
+class LeaseServer:
+    """A running `echofs lease-server`."""
+
+    def __init__(self, echofs, directory):
+        os.makedirs(directory, exist_ok=True)
+        self.endpoint = f"127.0.0.1:{free_ports(1)[0]}"
+        with open(os.path.join(directory, "lease-server.log"), "wb") as log:
+            self.process = subprocess.Popen([echofs, "lease-server", "--listen", self.endpoint, "--data-dir",
+                                             os.path.join(directory, "lease-server")], stdout=log, stderr=log)
+
+    def config(self, ttl_seconds, candidate=True):
+        """What a node's configuration says of it."""
+        return (f'lease: {{ type: service, endpoints: [ "{self.endpoint}" ], ttl: {ttl_seconds}s, '
+                f"candidate: {str(candidate).lower()} }}\n")
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(20)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from nodes import Failed, Node, free_ports, wait_for
+from nodes import Failed, LeaseServer, Node, free_ports, wait_for
 
 TTL_SECONDS = 2
 DATABASE = "app.db"
@@ -46,17 +46,11 @@ class RoleChanges:
 
     def __init__(self, echofs, directory, progress):
         self.echofs, self.progress = echofs, progress
-        os.makedirs(directory)
-        lease_port, *ports = free_ports(3)
-        with open(os.path.join(directory, "lease-server.log"), "wb") as log:
-            self.lease = subprocess.Popen([echofs, "lease-server", "--listen", f"127.0.0.1:{lease_port}",
-                                           "--data-dir", os.path.join(directory, "lease-server")],
-                                          stdout=log, stderr=log)
-        config = (f"lease: {{ type: service, endpoints: [ \"127.0.0.1:{lease_port}\" ], "
-                  f"ttl: {TTL_SECONDS}s }}\n")
+        self.lease = LeaseServer(echofs, directory)
+        config = self.lease.config(TTL_SECONDS)
         self.nodes = []
         self.writers = []
-        for name, port in zip("ab", ports):
+        for name, port in zip("ab", free_ports(2)):
             self.nodes.append(Node(echofs, directory, name, port, None, config))
 
     def start(self):
@@ -76,9 +70,7 @@ class RoleChanges:
             writer.stop()
         for node in self.nodes:
             node.stop()
-        if self.lease.poll() is None:
-            self.lease.send_signal(signal.SIGTERM)
-            self.lease.wait(20)
+        self.lease.stop()
 
     def state(self, node):
         text = node.status("--json")

@@ -6,6 +6,7 @@ import lz4.block
 
 HEADER = struct.Struct(">4sIIIQQ")  # magic, flags, page size, pages in the database afterwards, first and last TXID
 HEADER_BYTES = 100
+DIGEST_AT = 88  # of the database afterwards, as echofs writes it
 FRAME = struct.Struct(">IHI")  # page number, flags, size of the block
 
 
@@ -15,6 +16,7 @@ class LtxFile:
             content = file.read()
         magic, _, self.page_size, self.commit, self.first_txid, self.last_txid = HEADER.unpack_from(content)
         assert magic == b"LTX1", f"{path} is no LTX file"
+        self.digest, = struct.unpack_from(">Q", content, DIGEST_AT)
         self.pages = {}
         at = HEADER_BYTES
         while content[at:at + 6] != bytes(6):
