@@ -21,6 +21,9 @@ namespace pb = etcdserverpb;
 // Several announcements at once may get past the limit of them.
 constexpr std::int64_t kKeysMax = 2 * static_cast<std::int64_t>(kLeaseNodesMax);
 
+// Of all that is below lease.key; it stands in the record.
+constexpr std::uint32_t kFormatVersion = 1;
+
 std::string ToJson(const google::protobuf::Message& message) {
   google::protobuf::util::JsonPrintOptions options;
   options.preserve_proto_field_names = true;
@@ -85,6 +88,12 @@ absl::StatusOr<EtcdView> EtcdLayout::Parse(const pb::RangeResponse& response) co
     if (kv.key() == record_key()) {
       v1::LeaseRecord message;
       ECHOFS_RETURN_IF_ERROR(FromJson(kv, &message));
+      if (message.format_version() > kFormatVersion) {
+        return absl::InvalidArgumentError(fmt::format(
+            "etcd's key {} has format version {}, which is of a newer echofs; this one knows {}: "
+            "start this node with the newer echofs",
+            kv.key(), message.format_version(), kFormatVersion));
+      }
       view.state.record = FromMessage(message);
       view.state.record.revision = static_cast<std::uint64_t>(kv.mod_revision());
     } else if (kv.key() == holder_key()) {
@@ -119,6 +128,7 @@ void EtcdLayout::PutRecord(const LeaseRecord& record, pb::TxnRequest* transactio
   v1::LeaseRecord message;
   ToMessage(record, &message);
   message.clear_revision();
+  message.set_format_version(kFormatVersion);
   SetPut(record_key(), ToJson(message), 0, transaction->add_success());
 }
 

@@ -50,7 +50,7 @@ class EtcdLayout {
   static std::string EndOf(std::string prefix);
 
   void SetReadAll(etcdserverpb::RangeRequest* request) const;
-  // InvalidArgument when a key has a value that echofs did not write.
+  // InvalidArgument when a key has a value that echofs did not write, or that a newer one did.
   absl::StatusOr<EtcdView> Parse(const etcdserverpb::RangeResponse& response) const;
 
   // Makes `transaction` happen only if record and holder are as they were in `view`.

@@ -45,6 +45,35 @@ TEST_CASE("impossible histories of terms are refused (L3)") {
   }
 }
 
+TEST_CASE("another protocol version is refused by name, a field of a later one is not minded") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  const auto follow = [&](std::uint32_t version, const std::string& unknown_field) {
+    const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+    const std::unique_ptr<FollowCall> call = channel->Follow();
+    v1::Hello hello;
+    hello.set_protocol_version(version);
+    hello.set_node("by-hand");
+    v1::FollowRequest request;
+    REQUIRE(request.mutable_hello()->ParseFromString(hello.SerializeAsString() + unknown_field));
+    REQUIRE(call->Write(request));
+    v1::FollowResponse response;
+    if (call->Read(&response) && response.has_hello()) {
+      call->Cancel();
+      while (call->Read(&response)) {
+      }
+      (void)call->Finish();
+      return absl::OkStatus();
+    }
+    return call->Finish();
+  };
+  const absl::Status refused = follow(kProtocolVersion + 1, "");
+  CHECK(absl::IsFailedPrecondition(refused));
+  CHECK(std::string(refused.message()).find("speaks protocol version") != std::string::npos);
+  // Field 1000, a varint.
+  CHECK(follow(kProtocolVersion, std::string("\xc0\x3e\x05")).ok());
+}
+
 TEST_CASE("impossible page ranges are refused, possible ones are sent and no more") {
   TestNode a("a");
   REQUIRE(a.StartPrimary().ok());
