@@ -66,6 +66,14 @@ class WaitingWritersTest(members.MembersTest):
             writer.start()
         return go, writers
 
+    def sync_something_else(self, connection, path):
+        """What waits for nobody is answered meanwhile: a commit in NORMAL, and the sync of a file of another kind."""
+        connection.execute("INSERT INTO t VALUES (1)")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write("text")
+            file.flush()
+            os.fsync(file.fileno())
+
     def test_d1_a_thousand_waiting_writers_cost_no_threads(self):
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -74,6 +82,10 @@ class WaitingWritersTest(members.MembersTest):
         disk = FaultyDisk(os.path.join(self.directory, "faults"), replica)
         cluster.start()
         cluster.wait_followed(leader)
+        unhurried = leader.connect("other.db")
+        self.addCleanup(unhurried.close)
+        for statement in ("PRAGMA journal_mode=wal", "PRAGMA synchronous=NORMAL", "CREATE TABLE t(x)"):
+            unhurried.execute(statement)
         go, writers = self.start_writers(self.open_databases(leader, "-wal", "wal"))
         cluster.wait_followed(leader)
         daemon = leader.daemon()
@@ -83,6 +95,7 @@ class WaitingWritersTest(members.MembersTest):
         go.set()
         wait_for(lambda: in_fsync() == WRITERS, lambda: f"all writers to wait, {in_fsync()} do")
         waiting_threads = thread_count(daemon)
+        self.sync_something_else(unhurried, leader.path("notes"))
         self.assertEqual([writer.outcome for writer in writers if writer.outcome], [])
         replica.signal_daemon(signal.SIGCONT)
         for writer in writers:
