@@ -8,6 +8,7 @@ connection after a moment, for ever. Another error is said on stderr, the connec
 is not used again: the transaction may have been committed.
 """
 
+import datetime
 import os
 import random
 import signal
@@ -70,7 +71,8 @@ def main():
         except (sqlite3.Error, OSError) as error:
             number += 1
             if str(error) != said:
-                print(f"error: {error}", file=sys.stderr, flush=True)
+                print(f"{datetime.datetime.now(datetime.timezone.utc):%H:%M:%S.%f} number {number - 1}: {error} "
+                      f"{getattr(error, 'sqlite_errorname', '')}", file=sys.stderr, flush=True)
             said = str(error)
             time.sleep(0.02)
         finally:
