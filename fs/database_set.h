@@ -120,6 +120,7 @@ class DatabaseSet final : public ApplyTarget {
   absl::Status RecoverPrimary();
   absl::Status RecoverPrimaryDatabase(const DatabasePosition& position);
   absl::Status VerifyAfterCrash(std::shared_ptr<Database> database);
+  absl::StatusOr<bool> RestoreFromLog(const DatabasePosition& position);
   absl::Status RecoverReplica();
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
   absl::Status FinishAsPrimary();

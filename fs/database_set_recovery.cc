@@ -39,7 +39,13 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
   const std::string& name = position.name;
   const std::string path = options_.root + "/" + name;
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(path));
-  if (!exists) return AppendDrop(position);
+  if (!exists) {
+    bool restored = false;
+    if (options_.machine_crashed) {
+      ECHOFS_ASSIGN_OR_RETURN(restored, RestoreFromLog(position));
+    }
+    return restored ? absl::OkStatus() : AppendDrop(position);
+  }
   ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
   if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
     // The commit may be in the log already: it was on its way out when the node stopped.
@@ -106,6 +112,30 @@ absl::Status DatabaseSet::VerifyAfterCrash(std::shared_ptr<Database> database) {
   return capture->RecordWhole();
 }
 
+// A power loss may have taken the name of the file too: a deletion stands in the log. False when the log does not reach
+// back to the database's beginning.
+absl::StatusOr<bool> DatabaseSet::RestoreFromLog(const DatabasePosition& position) {
+  const std::string path = options_.root + "/" + position.name;
+  for (const std::string_view suffix :
+       {sqlite::kJournalSuffix, sqlite::kWalSuffix, sqlite::kShmSuffix}) {
+    const absl::Status removed = options_.storage->Remove(path + std::string(suffix));
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  }
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), position.name, LogIndex{},
+                                                           std::numeric_limits<int>::max()));
+  if (done == LogIndex{}) return false;
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(position.name));
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest, database->capture()->ScanDigest());
+  if (digest == position.digest) {
+    spdlog::warn("{}: its file was lost with the machine's power; made again from the log",
+                 position.name);
+    return true;
+  }
+  Forget(*database);
+  ECHOFS_RETURN_IF_ERROR(options_.storage->Remove(path));
+  return false;
+}
+
 absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {
   spdlog::warn("{}: its file is gone from {}; taken as deleted", position.name, options_.root);
   LogEntry entry;
@@ -125,7 +155,9 @@ absl::Status DatabaseSet::RecoverReplica() {
   return absl::OkStatus();
 }
 
-// The files hold the applied entry, or the next one, or a part of it: see applied_positions.h.
+// The files hold the applied entry, or the next one, or a part of it: see applied_positions.h. After a power loss they
+// hold the synced entry and some of what followed, up to the log's end, in any order, but for a WAL that goes beyond it
+// (ReplicaDatabaseOptions::sync_log). What is not right then is copied again.
 absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& position) {
   const std::string& name = position.name;
   const std::optional<fs::AppliedPosition> applied = positions_->Get(name);
@@ -135,12 +167,20 @@ absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& positio
   if (from.Next() < options_.log->first_index() && from < position.index) {
     return positions_->Remove(name);  // wants a copy
   }
-  ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name));
+  ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name, options_.machine_crashed ? &position : nullptr));
   int count = 1;
   if (options_.machine_crashed || !options_.read_only) count = std::numeric_limits<int>::max();
   ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), name, from, count));
   const absl::StatusOr<DatabasePosition> reached = PositionAt(name, done);
   if (!reached.ok()) return positions_->Remove(name);
+  if (options_.machine_crashed) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest,
+                            FileDigest(Recovery(), name, reached->page_size));
+    if (digest != reached->digest) {
+      spdlog::warn("{}: its files are not what the log says, and will be copied again", name);
+      return positions_->Remove(name);
+    }
+  }
   return positions_->Set(name, done, reached->txid);
 }
 

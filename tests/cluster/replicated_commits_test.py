@@ -1,11 +1,13 @@
 """min-sync-replicas: 1: what COMMIT returned under synchronous=FULL is on the next primary, whatever happens (D1 to D4)."""
 
+import random
 import signal
 import sqlite3
 
 import members
 import network
 from processes import scaled, wait_for
+from recorded_node import RecordedDisk
 
 NAME = "app.db"
 
@@ -14,7 +16,9 @@ class ReplicatedCommitsTest(members.MembersTest):
     def check_failures(self, mode):
         hosts = network.Network(["a", "b", "c", "lease"])
         self.addCleanup(hosts.remove)
-        cluster = self.members(network=hosts, min_sync_replicas=1)
+        cluster = self.members(network=hosts, start=False, min_sync_replicas=1)
+        cluster.disks = {node.name: RecordedDisk(node) for node in cluster.nodes}
+        cluster.start()
         clients = self.clients(cluster, NAME, mode, "FULL")
         for number in range(scaled(5, 100)):
             leader = cluster.leader()
@@ -109,4 +113,11 @@ def pause(_, __, leader):
     leader.signal_daemon(signal.SIGSTOP)
 
 
-FAILURES = (sigkill, cut_off_from_the_replicas_and_the_lease, cut_off_from_the_lease, pause, sigkill)
+def power_loss(_, cluster, leader):
+    leader.kill()
+    variant, seed = random.choice(("synced", "random")), random.randrange(1 << 30)
+    print(f"of what was not synced, what {variant} {seed} leaves is there", flush=True)
+    cluster.disks[leader.name].lose_power(variant, seed)
+
+
+FAILURES = (sigkill, cut_off_from_the_replicas_and_the_lease, cut_off_from_the_lease, pause, power_loss)
