@@ -40,11 +40,12 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
   const std::string path = options_.root + "/" + name;
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(path));
   if (!exists) {
-    bool restored = false;
+    // A name that nobody synced goes with the power; a deletion would stand in the log.
+    bool made = false;
     if (options_.machine_crashed) {
-      ECHOFS_ASSIGN_OR_RETURN(restored, RestoreFromLog(position));
+      ECHOFS_ASSIGN_OR_RETURN(made, MakeFromLog(position));
     }
-    return restored ? absl::OkStatus() : AppendDrop(position);
+    return made ? absl::OkStatus() : AppendDrop(position);
   }
   ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
   if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
@@ -112,27 +113,30 @@ absl::Status DatabaseSet::VerifyAfterCrash(std::shared_ptr<Database> database) {
   return capture->RecordWhole();
 }
 
-// A power loss may have taken the name of the file too: a deletion stands in the log. False when the log does not reach
-// back to the database's beginning.
-absl::StatusOr<bool> DatabaseSet::RestoreFromLog(const DatabasePosition& position) {
-  const std::string path = options_.root + "/" + position.name;
-  for (const std::string_view suffix :
-       {sqlite::kJournalSuffix, sqlite::kWalSuffix, sqlite::kShmSuffix}) {
-    const absl::Status removed = options_.storage->Remove(path + std::string(suffix));
-    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
-  }
+// Makes the files of a database anew. False, with no files left, when the log does not reach back to its beginning.
+absl::StatusOr<bool> DatabaseSet::MakeFromLog(const DatabasePosition& position) {
+  const auto remove_files = [&]() -> absl::Status {
+    for (const std::string_view suffix :
+         {std::string_view(), sqlite::kJournalSuffix, sqlite::kWalSuffix, sqlite::kShmSuffix}) {
+      const absl::Status removed =
+          options_.storage->Remove(options_.root + "/" + position.name + std::string(suffix));
+      if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+    }
+    return absl::OkStatus();
+  };
+  ECHOFS_RETURN_IF_ERROR(remove_files());
   ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), position.name, LogIndex{},
                                                            std::numeric_limits<int>::max()));
-  if (done == LogIndex{}) return false;
-  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, OpenMain(position.name));
-  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest, database->capture()->ScanDigest());
-  if (digest == position.digest) {
-    spdlog::warn("{}: its file was lost with the machine's power; made again from the log",
-                 position.name);
-    return true;
+  if (done == position.index) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest,
+                            FileDigest(Recovery(), position.name, position.page_size));
+    if (digest == position.digest) {
+      spdlog::warn("{}: its files were lost with the machine's power, and are made from the log",
+                   position.name);
+      return true;
+    }
   }
-  Forget(*database);
-  ECHOFS_RETURN_IF_ERROR(options_.storage->Remove(path));
+  ECHOFS_RETURN_IF_ERROR(remove_files());
   return false;
 }
 
@@ -157,12 +161,12 @@ absl::Status DatabaseSet::RecoverReplica() {
 
 // The files hold the applied entry, or the next one, or a part of it: see applied_positions.h. After a power loss they
 // hold the synced entry and some of what followed, up to the log's end, in any order, but for a WAL that goes beyond it
-// (ReplicaDatabaseOptions::sync_log). What is not right then is copied again.
+// (ReplicaDatabaseOptions::sync_log).
 absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& position) {
   const std::string& name = position.name;
   const std::optional<fs::AppliedPosition> applied = positions_->Get(name);
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(options_.root + "/" + name));
-  if (!applied || !exists) return positions_->Remove(name);
+  if (!applied || !exists) return GiveUpReplica(position);
   const LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
   if (from.Next() < options_.log->first_index() && from < position.index) {
     return positions_->Remove(name);  // wants a copy
@@ -172,16 +176,23 @@ absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& positio
   if (options_.machine_crashed || !options_.read_only) count = std::numeric_limits<int>::max();
   ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), name, from, count));
   const absl::StatusOr<DatabasePosition> reached = PositionAt(name, done);
-  if (!reached.ok()) return positions_->Remove(name);
+  if (!reached.ok()) return GiveUpReplica(position);
   if (options_.machine_crashed) {
     ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest,
                             FileDigest(Recovery(), name, reached->page_size));
-    if (digest != reached->digest) {
-      spdlog::warn("{}: its files are not what the log says, and will be copied again", name);
-      return positions_->Remove(name);
-    }
+    if (digest != reached->digest) return GiveUpReplica(position);
   }
   return positions_->Set(name, done, reached->txid);
+}
+
+// The files are not what the log says, or are not there: they are made from the log where that can have come from a
+// power loss, else copied from the primary.
+absl::Status DatabaseSet::GiveUpReplica(const DatabasePosition& position) {
+  if (options_.machine_crashed) {
+    ECHOFS_ASSIGN_OR_RETURN(const bool made, MakeFromLog(position));
+    if (made) return positions_->Set(position.name, position.index, position.txid);
+  }
+  return positions_->Remove(position.name);
 }
 
 absl::Status DatabaseSet::FinishAsPrimary() {

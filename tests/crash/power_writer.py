@@ -1,9 +1,9 @@
-"""A writer for the power loss tests: commits under synchronous=FULL one after the other until SIGTERM.
+"""A writer for the power loss tests: commits one after the other until SIGTERM.
 
-    power_writer.py DATABASE RECORD DISK_RECORD MODE
+    power_writer.py DATABASE RECORD DISK_RECORD MODE SYNCHRONOUS
 
 Each transaction adds a row with the next id, and 1 to each of three counters, so that many pages change. Once COMMIT has
-returned, its id and the size that DISK_RECORD has by then go to RECORD: who loses the power later has the row. With MODE
+returned, its id and the size that DISK_RECORD has by then go to RECORD: with FULL, who loses the power later has the row. With MODE
 "churn" DATABASE is a directory, and what is written are short-lived databases in it, in new directories now and then;
 RECORD gets lines "made NAME SIZE" after its commit, "ends NAME SIZE" before a database is deleted, and "gone NAME SIZE"
 when its directory has been synced after that. Errors are said on stderr, and survived.
@@ -29,9 +29,9 @@ def filler(row):
     return "x" * (100 + row * 7919 % 3000)
 
 
-def open_database(path, mode):
+def open_database(path, mode, synchronous):
     connection = sqlite3.connect(path, timeout=10, isolation_level=None)
-    for pragma in (f"journal_mode={mode}", "synchronous=FULL", "wal_autocheckpoint=20", "cache_size=10"):
+    for pragma in (f"journal_mode={mode}", f"synchronous={synchronous}", "wal_autocheckpoint=20", "cache_size=10"):
         connection.execute("PRAGMA " + pragma)
     connection.execute("BEGIN IMMEDIATE")
     if not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
@@ -52,8 +52,8 @@ def commit(connection):
     return row
 
 
-def write(path, mode, say):
-    connection = open_database(path, mode)
+def write(path, mode, synchronous, say):
+    connection = open_database(path, mode, synchronous)
     try:
         while not stopped:
             say(commit(connection))
@@ -61,7 +61,7 @@ def write(path, mode, say):
         connection.close()
 
 
-def churn(directory, say):
+def churn(directory, synchronous, say):
     alive = []
     for number in range(1_000_000):
         if stopped:
@@ -69,7 +69,8 @@ def churn(directory, say):
         below = f"{number // 5}"
         os.makedirs(os.path.join(directory, below), exist_ok=True)
         name = f"{below}/{number}.db"
-        connection = open_database(os.path.join(directory, name), ("wal", "delete", "truncate", "persist")[number % 4])
+        mode = ("wal", "delete", "truncate", "persist")[number % 4]
+        connection = open_database(os.path.join(directory, name), mode, synchronous)
         for _ in range(3):
             commit(connection)
         say(f"made {name}")
@@ -89,7 +90,7 @@ def churn(directory, say):
 
 
 def main():
-    path, record_path, disk_record, mode = sys.argv[1:]
+    path, record_path, disk_record, mode, synchronous = sys.argv[1:]
     signal.signal(signal.SIGTERM, stop)
     record = os.open(record_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
@@ -98,7 +99,10 @@ def main():
 
     while not stopped:
         try:
-            churn(path, say) if mode == "churn" else write(path, mode, say)
+            if mode == "churn":
+                churn(path, synchronous, say)
+            else:
+                write(path, mode, synchronous, say)
         except (sqlite3.Error, OSError) as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             time.sleep(0.05)
