@@ -3,7 +3,9 @@
 A node runs on a recorded disk; then it is started on what the disk could have been at many moments of that run.
 """
 
+import bisect
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -64,19 +66,19 @@ def configure_member(node):
 
 
 def choose_positions(record, acknowledged, count, chance):
-    """Moments of a run: after syncs of every kind, just before and just after a commit returned, and any others."""
-    ends, syncs = [], []
+    """Moments of a run: just before and just after a commit returned, or a sync of any kind ended, and any others."""
+    ends, syncs = [0], []
     for position, entry in read_records(record):
-        ends.append(position)
         if entry[0] == SYNC_END:
-            syncs.append(len(ends) - 1)
-    around = [bound for position in acknowledged
-              for bound in (position, max((end for end in ends if end < position), default=0))]
-    kinds = (around, [ends[i] for i in syncs], [ends[i - 1] for i in syncs if i > 0], ends)
+            syncs += ends[-1], position
+        ends.append(position)
+    around = [bound for at in acknowledged for bound in (at, ends[max(0, bisect.bisect_left(ends, at) - 1)])]
+    kinds = (around, syncs, ends)
     chosen = {0, ends[-1]}
-    while len(chosen) < min(count, len(ends)):
-        chosen.add(chance.choice(kinds[len(chosen) % len(kinds)]))
-    return sorted(chosen)
+    for kind in itertools.cycle(kinds):
+        if len(chosen) >= min(count, len(ends)):
+            return sorted(chosen)
+        chosen.add(chance.choice(kind))
 
 
 class PowerLossStatesTest(members.MembersTest):
