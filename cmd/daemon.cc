@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <optional>
@@ -63,6 +64,8 @@ class Daemon {
   std::thread mount_watch_;  // turns the mount's end into a SIGTERM
 };
 
+constexpr std::uint64_t kSegmentSizeMin = 64 << 10;  // bytes
+
 // Backing files, locks and segments are all open files.
 void RaiseFileLimit() {
   rlimit limit;
@@ -83,6 +86,9 @@ absl::Status Daemon::OpenData() {
   ChangeLogOptions log_options;
   log_options.retention_size = config_.data.retention_size;
   log_options.retention_age = config_.data.retention_age;
+  // Whole segments are removed, so they are small beside what is to be kept.
+  log_options.segment_size =
+      std::clamp(config_.data.retention_size / 16, kSegmentSizeMin, log_options.segment_size);
   ECHOFS_ASSIGN_OR_RETURN(log_, ChangeLog::Open(directory_->log(), log_options));
 
   fs::DatabaseSetOptions options;

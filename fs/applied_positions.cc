@@ -70,6 +70,9 @@ absl::StatusOr<std::unique_ptr<AppliedPositions>> AppliedPositions::Open(Storage
   std::unique_ptr<AppliedPositions> positions(new AppliedPositions(std::move(file)));
   if (size < kSlotSize) {
     ECHOFS_RETURN_IF_ERROR(positions->file_->WriteAt(0, HeaderBytes()));
+    // Slots are mostly not synced. A power loss may keep any of them, but not without this.
+    ECHOFS_RETURN_IF_ERROR(positions->file_->Sync());
+    ECHOFS_RETURN_IF_ERROR(storage->SyncDirectory(path.substr(0, path.rfind('/'))));
     return positions;
   }
   SlotBytes bytes;

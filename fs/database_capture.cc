@@ -99,8 +99,12 @@ bool DatabaseCapture::NeverCommitted() const {
 bool DatabaseCapture::WriteMayWait(FileRole role, std::uint64_t offset, std::uint64_t size) {
   absl::MutexLock files(&files_);
   switch (role) {
-    case FileRole::kMain:
-      return !journal_valid_ && !pending_.empty();
+    case FileRole::kMain: {
+      if (journal_valid_ || !pending_.empty()) return !journal_valid_;
+      if (!wal_mode_) return false;
+      absl::MutexLock logged(&logged_);
+      return context_.log->synced_index() < position_.index;
+    }
     case FileRole::kWal:
       return (offset < sqlite::kWalHeaderSize && !pending_.empty()) ||
              pending_.size() >= kPendingCommitsMax;
@@ -159,6 +163,7 @@ absl::Status DatabaseCapture::WriteMain(std::uint64_t offset, ByteView bytes) {
   }
   if (wal_mode_) {
     ECHOFS_RETURN_IF_ERROR(CheckCheckpoint(offset, bytes));
+    ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
     return main_->WriteAt(offset, bytes);
   }
   // Behind the committed pages is nothing of the database. SQLite makes room there before it has a journal
@@ -219,6 +224,7 @@ absl::Status DatabaseCapture::TruncateMain(std::uint64_t size) {
     ECHOFS_RETURN_IF_ERROR(RememberPages(static_cast<PageNumber>(size / position_.page_size + 1),
                                          position_.page_count));
   }
+  if (wal_mode_ && !journal_valid_) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
   return main_->Truncate(size);
 }
 

@@ -14,7 +14,9 @@
 // appends the entry (C9). This is right because nothing that it reads can change meanwhile: captured frames
 // are never overwritten with the same salts (CheckWrite, C3), and whatever else overwrites them - the start of
 // a new WAL, its removal, a checkpoint's write to the database file - waits until `pending_` is empty (C5).
-// A sync of the database file first syncs the log, since after it SQLite may start the WAL anew (C5).
+// A checkpoint's write to the database file first syncs the log up to all captured frames. After the checkpoint SQLite
+// may start the WAL anew (C5). And had a power loss kept new pages in the file but taken the end of the log, recovery would
+// find that these pages are not changed by the WAL's commits that it puts into the log again.
 // What a checkpoint writes is compared with the hashes of the logged frames: anything else would make the
 // file differ from the history, and the digest with it, and is refused (C6).
 //

@@ -120,8 +120,10 @@ class DatabaseSet final : public ApplyTarget {
   absl::Status RecoverPrimary();
   absl::Status RecoverPrimaryDatabase(const DatabasePosition& position);
   absl::Status VerifyAfterCrash(std::shared_ptr<Database> database);
+  absl::StatusOr<bool> MakeFromLog(const DatabasePosition& position);
   absl::Status RecoverReplica();
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
+  absl::Status GiveUpReplica(const DatabasePosition& position);
   absl::Status FinishAsPrimary();
   absl::Status FinishAsReplica();
   absl::Status AppendDrop(const DatabasePosition& position);

@@ -39,7 +39,14 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
   const std::string& name = position.name;
   const std::string path = options_.root + "/" + name;
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(path));
-  if (!exists) return AppendDrop(position);
+  if (!exists) {
+    // A name that nobody synced goes with the power; a deletion would stand in the log.
+    bool made = false;
+    if (options_.machine_crashed) {
+      ECHOFS_ASSIGN_OR_RETURN(made, MakeFromLog(position));
+    }
+    return made ? absl::OkStatus() : AppendDrop(position);
+  }
   ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
   if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
     // The commit may be in the log already: it was on its way out when the node stopped.
@@ -106,6 +113,33 @@ absl::Status DatabaseSet::VerifyAfterCrash(std::shared_ptr<Database> database) {
   return capture->RecordWhole();
 }
 
+// Makes the files of a database anew. False, with no files left, when the log does not reach back to its beginning.
+absl::StatusOr<bool> DatabaseSet::MakeFromLog(const DatabasePosition& position) {
+  const auto remove_files = [&]() -> absl::Status {
+    for (const std::string_view suffix :
+         {std::string_view(), sqlite::kJournalSuffix, sqlite::kWalSuffix, sqlite::kShmSuffix}) {
+      const absl::Status removed =
+          options_.storage->Remove(options_.root + "/" + position.name + std::string(suffix));
+      if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+    }
+    return absl::OkStatus();
+  };
+  ECHOFS_RETURN_IF_ERROR(remove_files());
+  ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), position.name, LogIndex{},
+                                                           std::numeric_limits<int>::max()));
+  if (done == position.index) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest,
+                            FileDigest(Recovery(), position.name, position.page_size));
+    if (digest == position.digest) {
+      spdlog::warn("{}: its files were lost with the machine's power, and are made from the log",
+                   position.name);
+      return true;
+    }
+  }
+  ECHOFS_RETURN_IF_ERROR(remove_files());
+  return false;
+}
+
 absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {
   spdlog::warn("{}: its file is gone from {}; taken as deleted", position.name, options_.root);
   LogEntry entry;
@@ -125,23 +159,40 @@ absl::Status DatabaseSet::RecoverReplica() {
   return absl::OkStatus();
 }
 
-// The files hold the applied entry, or the next one, or a part of it: see applied_positions.h.
+// The files hold the applied entry, or the next one, or a part of it: see applied_positions.h. After a power loss they
+// hold the synced entry and some of what followed, up to the log's end, in any order, but for a WAL that goes beyond it
+// (ReplicaDatabaseOptions::sync_log).
 absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& position) {
   const std::string& name = position.name;
   const std::optional<fs::AppliedPosition> applied = positions_->Get(name);
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(options_.root + "/" + name));
-  if (!applied || !exists) return positions_->Remove(name);
+  if (!applied || !exists) return GiveUpReplica(position);
   const LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
   if (from.Next() < options_.log->first_index() && from < position.index) {
     return positions_->Remove(name);  // wants a copy
   }
-  ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name));
+  ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name, options_.machine_crashed ? &position : nullptr));
   int count = 1;
   if (options_.machine_crashed || !options_.read_only) count = std::numeric_limits<int>::max();
   ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), name, from, count));
   const absl::StatusOr<DatabasePosition> reached = PositionAt(name, done);
-  if (!reached.ok()) return positions_->Remove(name);
+  if (!reached.ok()) return GiveUpReplica(position);
+  if (options_.machine_crashed) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest,
+                            FileDigest(Recovery(), name, reached->page_size));
+    if (digest != reached->digest) return GiveUpReplica(position);
+  }
   return positions_->Set(name, done, reached->txid);
+}
+
+// The files are not what the log says, or are not there: they are made from the log where that can have come from a
+// power loss, else copied from the primary.
+absl::Status DatabaseSet::GiveUpReplica(const DatabasePosition& position) {
+  if (options_.machine_crashed) {
+    ECHOFS_ASSIGN_OR_RETURN(const bool made, MakeFromLog(position));
+    if (made) return positions_->Set(position.name, position.index, position.txid);
+  }
+  return positions_->Remove(position.name);
 }
 
 absl::Status DatabaseSet::FinishAsPrimary() {

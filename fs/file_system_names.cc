@@ -131,6 +131,8 @@ absl::StatusOr<Entry> FileSystem::MakeDirectory(InodeNumber parent_number, std::
     return LastError(path);
   }
   SetOwner(-1, path, caller, directory);
+  // SQLite syncs the directory of a database, and not those above it: its commits would be lost with them.
+  ECHOFS_RETURN_IF_ERROR(SyncDirectory(parent_number));
   return Lookup(parent_number, name);
 }
 

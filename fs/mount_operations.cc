@@ -101,7 +101,11 @@ void ReadLink(fuse_req_t request, fuse_ino_t inode) {
 }
 
 void MakeDirectory(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) {
-  ReplyEntry(request, Files(request).MakeDirectory(parent, name, mode, CallerOf(request)));
+  FileSystem* const files = &Files(request);
+  Run(request, true,
+      [request, files, parent, n = std::string(name), mode, caller = CallerOf(request)] {
+        ReplyEntry(request, files->MakeDirectory(parent, n, mode, caller));
+      });
 }
 
 void MakeNode(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode, dev_t) {

@@ -63,6 +63,10 @@ absl::StatusOr<std::unique_ptr<File>> MountReplicaFiles::OpenBacking(sqlite::Fil
       ECHOFS_RETURN_IF_ERROR(
           ApplyAttributes(BackingPath(role), {st.st_mode & 07777, st.st_uid, st.st_gid}));
     }
+    // A sync of what is written to it shall not be in vain.
+    if (role != sqlite::FileRole::kShm) {
+      ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(DirectoryOf(BackingPath(role))));
+    }
     ForgetName(role);
   }
   return file;

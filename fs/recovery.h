@@ -42,7 +42,14 @@ absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
 absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::string& database,
                                      LogIndex after, int count);
 
-// Puts the committed frames of a WAL into the database file, synced, and removes -wal and -shm.
-absl::Status FoldWal(const RecoveryContext& context, const std::string& database);
+// Puts the committed frames of a WAL into the database file, synced, and removes -wal and -shm, durably. With `end`, after
+// a power loss on a replica: its WAL may have got to the disk before the log did, so nothing is taken from it that lies
+// behind the last state with the digest of `end`, if there is one. That reads the whole database.
+absl::Status FoldWal(const RecoveryContext& context, const std::string& database,
+                     const DatabasePosition* end = nullptr);
+
+// Digest of a database file without WAL, by reading it.
+absl::StatusOr<std::uint64_t> FileDigest(const RecoveryContext& context,
+                                         const std::string& database, std::uint32_t page_size);
 
 }  // namespace echofs::fs

@@ -35,6 +35,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -66,6 +67,8 @@ struct WalApplyOptions {
   std::uint32_t page_size = 0;             // bytes
   std::uint32_t page_count = 0;            // of the database file, for a WAL without frames
   std::uint32_t checkpoint_frames = 1000;  // new frames after which a checkpoint is tried
+  // Called before pages go into the database file; see ReplicaDatabaseOptions.
+  std::function<absl::Status()> sync_log = [] { return absl::OkStatus(); };
 };
 
 struct WalApplyStats {

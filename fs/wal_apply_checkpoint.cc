@@ -77,6 +77,7 @@ absl::StatusOr<bool> WalApply::Checkpoint() {
 absl::Status WalApply::Backfill(const WalIndexHeader& header, std::uint32_t safe_frame) {
   index_->SetBackfillAttempted(safe_frame);
   ECHOFS_RETURN_IF_ERROR(StoreWord(WalIndex::kBackfillAttemptedOffset));
+  ECHOFS_RETURN_IF_ERROR(options_.sync_log());
   ECHOFS_RETURN_IF_ERROR(files_.wal->Sync());
   ECHOFS_RETURN_IF_ERROR(CopyFrames(header, safe_frame));
   if (safe_frame == header.max_frame) {

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "replication/status_macros.h"
 #include "replication/storage.h"
 
 namespace echofs {
@@ -128,8 +129,15 @@ class PosixStorageImpl final : public Storage {
 
   absl::Status MakeDirectories(const std::string& path) override {
     std::error_code error;
-    std::filesystem::create_directories(path, error);
-    return error ? Failure(error.value(), "make directory", path) : absl::OkStatus();
+    if (std::filesystem::is_directory(path, error)) return absl::OkStatus();
+    const std::filesystem::path whole(path);
+    const std::string parent = whole.parent_path().string();
+    if (!whole.has_filename()) return MakeDirectories(parent);  // a slash at the end
+    if (!parent.empty()) ECHOFS_RETURN_IF_ERROR(MakeDirectories(parent));
+    if (!std::filesystem::create_directory(path, error) && error) {
+      return Failure(error.value(), "make directory", path);
+    }
+    return SyncDirectory(parent);
   }
 
   absl::Status SyncDirectory(const std::string& path) override {

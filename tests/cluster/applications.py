@@ -14,6 +14,7 @@ class Application:
     """A process that works in a mount until it is stopped; what it did is in the lines of a file."""
 
     program = None
+    programs = HERE  # the directory that it is in
 
     def __init__(self, test, path, *options):
         self.test = test
@@ -30,7 +31,7 @@ class Application:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = self.test.spawn(
-                [*self.prefix, sys.executable, os.path.join(HERE, self.program + ".py"), self.path, self.record,
+                [*self.prefix, sys.executable, os.path.join(self.programs, self.program + ".py"), self.path, self.record,
                  *self.options], stdout=log, stderr=log)
         return self
 

@@ -1,5 +1,6 @@
 """min-sync-replicas: 1: what COMMIT returned under synchronous=FULL is on the next primary, whatever happens (D1 to D4)."""
 
+import random
 import signal
 import sqlite3
 
@@ -7,6 +8,7 @@ import members
 import network
 from applications import wait_all_records
 from processes import scaled, wait_for
+from recorded_node import RecordedDisk
 
 NAME = "app.db"
 
@@ -17,7 +19,9 @@ class ReplicatedCommitsTest(members.MembersTest):
         """On the primary, two write to a WAL database and two to one in DELETE mode."""
         hosts = network.Network(["a", "b", "c", "lease"])
         self.addCleanup(hosts.remove)
-        cluster = self.members(network=hosts, min_sync_replicas=1)
+        cluster = self.members(network=hosts, start=False, min_sync_replicas=1)
+        cluster.disks = {node.name: RecordedDisk(node) for node in cluster.nodes}
+        cluster.start()
         clients = {name: self.clients(cluster, name, mode, "FULL", each=2)
                    for name, mode in (("wal.db", "wal"), ("delete.db", "delete"))}
         everybody = sum(clients.values(), [])
@@ -107,4 +111,11 @@ def pause(_, __, leader):
     leader.signal_daemon(signal.SIGSTOP)
 
 
-FAILURES = (sigkill, cut_off_from_the_replicas_and_the_lease, cut_off_from_the_lease, pause, sigkill)
+def power_loss(_, cluster, leader):
+    leader.kill()
+    variant, seed = random.choice(("synced", "random")), random.randrange(1 << 30)
+    print(f"of what was not synced, what {variant} {seed} leaves is there", flush=True)
+    cluster.disks[leader.name].lose_power(variant, seed)
+
+
+FAILURES = (sigkill, cut_off_from_the_replicas_and_the_lease, cut_off_from_the_lease, pause, power_loss)

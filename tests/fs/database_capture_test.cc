@@ -33,6 +33,19 @@ TEST_CASE("C2, C4, C8: every commit of every journal mode and page size is captu
   f.CheckImage();
 }
 
+TEST_CASE("C5: the log is on disk before a checkpoint writes to the database file") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("pragma synchronous=off");
+  f.Run("pragma wal_autocheckpoint=0");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(50, 1000));
+  CHECK(f.log_->synced_index() < f.log_->last_index());
+  f.Run("pragma wal_checkpoint");
+  CHECK(f.log_->synced_index() == f.log_->last_index());
+}
+
 TEST_CASE("C4: a rolled-back transaction that spilled its cache leaves nothing in the log") {
   const std::string mode = GENERATE("delete", "truncate", "persist", "wal");
   CaptureFixture f;
