@@ -24,6 +24,7 @@
 #include "fs/file_system.h"
 #include "fs/mount.h"
 #include "replication/change_log.h"
+#include "replication/failpoint.h"
 #include "replication/lease_factory.h"
 #include "replication/node.h"
 #include "replication/node_state.h"
@@ -151,6 +152,7 @@ absl::Status Daemon::StartMount() {
 }
 
 absl::Status Daemon::Start() {
+  ECHOFS_RETURN_IF_ERROR(ArmFailpointFromEnvironment());
   RaiseFileLimit();
   ECHOFS_RETURN_IF_ERROR(OpenData());
   NodeOptions options;

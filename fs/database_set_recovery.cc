@@ -8,6 +8,7 @@
 
 #include "absl/time/clock.h"
 #include "fs/database_set.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -60,7 +61,9 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
                             options_.storage->Open(journal_path, {}));
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal));
     ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kJournal, std::move(journal)));
+    Failpoint("recover.take_journal.before");
     if (content) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
+    Failpoint("recover.take_journal.after");
     ECHOFS_RETURN_IF_ERROR(
         capture.Remove(FileRole::kJournal, [&] { return options_.storage->Remove(journal_path); }));
   }
@@ -69,6 +72,7 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> wal, options_.storage->Open(wal_path, {}));
     ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kWal, std::move(wal)));
     ECHOFS_RETURN_IF_ERROR(capture.Drain());
+    Failpoint("recover.wal_log.after");
   }
   // The wal-index is rebuilt by the first connection; an old one is of no use.
   const absl::Status removed = options_.storage->Remove(path + std::string(sqlite::kShmSuffix));
@@ -141,7 +145,10 @@ absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& positio
   ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), name, from, count));
   const absl::StatusOr<DatabasePosition> reached = PositionAt(name, done);
   if (!reached.ok()) return positions_->Remove(name);
-  return positions_->Set(name, done, reached->txid);
+  Failpoint("recover.position.before");
+  ECHOFS_RETURN_IF_ERROR(positions_->Set(name, done, reached->txid));
+  Failpoint("recover.position.after");
+  return absl::OkStatus();
 }
 
 absl::Status DatabaseSet::FinishAsPrimary() {
@@ -168,6 +175,7 @@ absl::Status DatabaseSet::FinishAsReplica() {
     if (const auto database = Find(position.name)) Forget(*database);
     ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), position.name));
     ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+    Failpoint("recover.as_replica.after");
   }
   return absl::OkStatus();
 }

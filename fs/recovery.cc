@@ -13,6 +13,7 @@
 #include "fs/capture_pages.h"
 #include "fs/journal_reader.h"
 #include "fs/wal_capture.h"
+#include "replication/failpoint.h"
 #include "replication/ltx.h"
 #include "replication/status_macros.h"
 
@@ -41,6 +42,7 @@ absl::Status RollBack(const RecoveryContext& context, const std::string& databas
                       const File& journal, const JournalContent& content) {
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> main,
                           context.storage->Open(PathOf(context, database, ""), {}));
+  Failpoint("recover.rollback.before");
   std::vector<std::uint8_t> page(content.page_size);
   for (const auto& [number, offset] : content.pages) {
     ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(journal, offset, page));
@@ -48,9 +50,12 @@ absl::Status RollBack(const RecoveryContext& context, const std::string& databas
   }
   ECHOFS_RETURN_IF_ERROR(main->Truncate(std::uint64_t{content.page_count} * content.page_size));
   ECHOFS_RETURN_IF_ERROR(main->Sync());
+  Failpoint("recover.rollback_sync.after");
   const std::string journal_path = PathOf(context, database, sqlite::kJournalSuffix);
   ECHOFS_RETURN_IF_ERROR(context.storage->Remove(journal_path));
-  return context.storage->SyncDirectory(DirectoryOf(journal_path));
+  ECHOFS_RETURN_IF_ERROR(context.storage->SyncDirectory(DirectoryOf(journal_path)));
+  Failpoint("recover.rollback.after");
+  return absl::OkStatus();
 }
 
 absl::Status RedoEntry(File& main, const LogEntry& entry, ByteSource& payload) {
@@ -132,7 +137,9 @@ absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::
       ECHOFS_ASSIGN_OR_RETURN(main, context.storage->Open(PathOf(context, database, ""), options));
     }
     const std::unique_ptr<ByteSource> payload = reader->Payload();
+    Failpoint("recover.redo.before");
     ECHOFS_RETURN_IF_ERROR(RedoEntry(*main, *entry, *payload));
+    Failpoint("recover.redo.after");
     done = entry->index;
     --count;
   }
@@ -153,6 +160,7 @@ absl::Status FoldWal(const RecoveryContext& context, const std::string& database
       for (const WalCommit& commit : commits) {
         for (const WalFrame& frame : commit.frames) newest[frame.page] = frame.frame;
       }
+      Failpoint("recover.fold.before");
       const WalCommit& last = commits.back();
       ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> main,
                               context.storage->Open(PathOf(context, database, ""), {}));
@@ -165,8 +173,10 @@ absl::Status FoldWal(const RecoveryContext& context, const std::string& database
       }
       ECHOFS_RETURN_IF_ERROR(main->Truncate(std::uint64_t{last.page_count} * last.page_size));
       ECHOFS_RETURN_IF_ERROR(main->Sync());
+      Failpoint("recover.fold_sync.after");
     }
     ECHOFS_RETURN_IF_ERROR(context.storage->Remove(wal_path));
+    Failpoint("recover.fold.after");
   }
   const std::string shm_path = PathOf(context, database, sqlite::kShmSuffix);
   const absl::Status removed = context.storage->Remove(shm_path);

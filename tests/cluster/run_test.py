@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""Runs one test of the cluster suite, and clears up behind it whatever happens.
+"""Runs one test of the cluster or the crash suite, and clears up behind it whatever happens.
 
-    run_test.py --list                           names of all tests, FILE::CLASS.METHOD a line
-    run_test.py FILE::CLASS.METHOD               runs one; ECHOFS is the path of the echofs program
+    run_test.py --list [DIRECTORY]               names of all tests, FILE::CLASS.METHOD a line
+    run_test.py FILE::CLASS.METHOD [DIRECTORY]   runs one; ECHOFS is the path of the echofs program
+
+The tests are those of DIRECTORY, by default the one of this file; they can import the modules here.
 
 The test runs in a child process. This one never touches a mount, so nothing that hangs there can
 hang it, and it is the subreaper of everything that the test starts, so that it can find it all.
@@ -25,11 +27,11 @@ TEST_SECONDS = 3600 if os.environ.get("ECHOFS_LONG") == "1" else 600
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def list_tests():
-    for file in sorted(os.listdir(HERE)):
+def list_tests(directory):
+    for file in sorted(os.listdir(directory)):
         if not file.endswith("_test.py") or file == os.path.basename(__file__):
             continue
-        with open(os.path.join(HERE, file), encoding="utf-8") as source:
+        with open(os.path.join(directory, file), encoding="utf-8") as source:
             tree = ast.parse(source.read())
         classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
         for name, node in classes.items():
@@ -138,16 +140,16 @@ def print_logs(directory):
             print("\n".join(lines[-60:]))
 
 
-def run_in_child(name, directory):
+def run_in_child(name, tests, directory):
     os.environ["ECHOFS_TEST_DIR"] = directory
-    sys.path.insert(0, HERE)
+    sys.path[:0] = [tests, HERE]
     file, test = name.split("::")
     suite = unittest.defaultTestLoader.loadTestsFromName(f"{file}.{test}")
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     return 0 if result.wasSuccessful() else 1
 
 
-def run(name):
+def run(name, tests):
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     directory = os.path.realpath(tempfile.mkdtemp(prefix="cluster-"))
     os.chmod(directory, 0o755)  # some tests run programs as another user
@@ -155,7 +157,7 @@ def run(name):
     if child == 0:
         code = 1
         try:
-            code = run_in_child(name, directory)
+            code = run_in_child(name, tests, directory)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -178,13 +180,17 @@ def run(name):
 
 
 def main():
-    if sys.argv[1:] == ["--list"]:
-        print("\n".join(list_tests()))
-        return 0
-    if len(sys.argv) != 2 or sys.argv[1] not in list_tests():
+    if len(sys.argv) not in (2, 3):
         print(__doc__, file=sys.stderr)
         return 2
-    return run(sys.argv[1])
+    tests = os.path.abspath(sys.argv[2]) if len(sys.argv) == 3 else HERE
+    if sys.argv[1] == "--list":
+        print("\n".join(list_tests(tests)))
+        return 0
+    if sys.argv[1] not in list_tests(tests):
+        print(__doc__, file=sys.stderr)
+        return 2
+    return run(sys.argv[1], tests)
 
 
 if __name__ == "__main__":
