@@ -14,7 +14,7 @@
 namespace echofs::fs {
 
 RecoveryContext DatabaseSet::Recovery() const {
-  return {options_.storage, options_.log, options_.root};
+  return {options_.storage, options_.log, options_.root, options_.mount_point};
 }
 
 absl::Status DatabaseSet::RecoverPrimary() {
@@ -124,9 +124,25 @@ absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {
 
 absl::Status DatabaseSet::RecoverReplica() {
   for (const DatabasePosition& position : options_.log->Positions()) {
-    if (!position.dropped) ECHOFS_RETURN_IF_ERROR(RecoverReplicaDatabase(position));
+    ECHOFS_RETURN_IF_ERROR(position.dropped ? FinishDrop(position.name)
+                                            : RecoverReplicaDatabase(position));
   }
   return absl::OkStatus();
+}
+
+// The node ended after the entry that deletes the database was in the log, and before all of it was applied: see
+// applied_positions.h. The order is that of ReplicaDatabase::Drop.
+absl::Status DatabaseSet::FinishDrop(const std::string& name) {
+  if (!positions_->Get(name)) return absl::OkStatus();
+  for (const std::string_view suffix :
+       {std::string_view(), sqlite::kWalSuffix, sqlite::kShmSuffix}) {
+    const std::string path = options_.root + "/" + name + std::string(suffix);
+    const absl::Status removed = options_.storage->Remove(path);
+    if (absl::IsNotFound(removed)) continue;
+    ECHOFS_RETURN_IF_ERROR(removed);
+    ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(path.substr(0, path.rfind('/'))));
+  }
+  return positions_->Remove(name);
 }
 
 // The files hold the applied entry, or the next one, or a part of it: see applied_positions.h.

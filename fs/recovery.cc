@@ -29,6 +29,9 @@ std::string DirectoryOf(const std::string& path) { return path.substr(0, path.rf
 
 bool SuperJournalExists(const RecoveryContext& context, const std::string& name) {
   struct stat st;
+  if (!context.mount_point.empty() && name.starts_with(context.mount_point + "/")) {
+    return lstat((context.root + name.substr(context.mount_point.size())).c_str(), &st) == 0;
+  }
   if (lstat(name.c_str(), &st) == 0) return true;
   for (std::size_t slash = name.find('/'); slash != std::string::npos;
        slash = name.find('/', slash + 1)) {

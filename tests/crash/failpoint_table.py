@@ -1,8 +1,8 @@
 """Which test brings a node to which failpoint, and how.
 
 A point belongs to the entry with the longest start of its name. An entry: the test, what the test is to do (for the
-most part a step of failpoint_load.Churn), and at which hits of the point the daemon is killed: in short form, and in
-addition in long form (ECHOFS_LONG=1).
+most part a step of failpoint_application.Churn), and at which hits of the point the daemon is killed: in short form, and in
+addition in long form (ECHOFS_LONG=1). ECHOFS_TEST_POINT limits a test to the points that have this in their names.
 """
 
 import collections
@@ -44,8 +44,8 @@ TABLE = {
     "recover.fold": Area("RecoveryTest.test_recovery", "apply.position.before:20 load", (1,), ()),
     "recover.position": Area("RecoveryTest.test_recovery", "apply.position.before:20 load", (1,), (2,)),
     # Old segments go, new nodes come.
-    "log.roll": Area("SegmentTest.test_segments_and_copies", "primary segment", (1,), ()),
-    "log.retain": Area("SegmentTest.test_segments_and_copies", "primary segment", (1,), ()),
+    "log.roll": Area("SegmentTest.test_segments_and_copies", "primary big"),
+    "log.retain": Area("SegmentTest.test_segments_and_copies", "primary big"),
     "log.create": Area("SegmentTest.test_segments_and_copies", "empty load", (1,), ()),
     "log.reset": Area("SegmentTest.test_segments_and_copies", "empty load", (1,), ()),
     "copy.": Area("SegmentTest.test_segments_and_copies", "empty load", (1,), (2, 3)),
@@ -82,6 +82,6 @@ def points_of(test):
     found = []
     for name in names():
         area = area_of(name)
-        if area and area.test == test:
+        if area and area.test == test and os.environ.get("ECHOFS_TEST_POINT", "") in name:
             found += [(name, area.step, hit) for hit in (*area.hits, *(area.more if LONG else ()))]
     return found

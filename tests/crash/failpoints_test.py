@@ -15,7 +15,7 @@ import time
 import failpoint_table
 import harness
 import members
-from failpoint_load import Churn, Load, pending
+from failpoint_load import Churn, Load
 
 VARIABLE = "ECHOFS_FAILPOINT"
 
@@ -39,6 +39,11 @@ def start_armed(node, name, hit):
     harness.wait_for(lambda: not pending(node) or (node.status() or {}).get("ready"), f"{node.name} to be ready")
 
 
+def pending(node):
+    """Whether the node may still come to its failpoint: its processes run."""
+    return node.process.poll() is None
+
+
 def start_again(node):
     clear_mount(node)
     node.start()
@@ -51,12 +56,12 @@ def clear_mount(node):
         os.remove(node.path(name))
 
 
-def killed_at(node, name, step=None):
+def killed_at(node, name, step=lambda: time.sleep(0.005)):
     """Repeats a step until the point has killed the node."""
     end = time.monotonic() + harness.WAIT_SECONDS
     while pending(node):
         assert time.monotonic() < end, f"{name} was not reached on {node.name}: {node.log_text()[-2000:]}"
-        step() if step else time.sleep(0.005)
+        step()
     node.wait_end()
     assert f"failpoint {name}: killing" in node.log_text(), f"{node.name} ended by itself: {node.log_text()[-2000:]}"
 
@@ -84,16 +89,20 @@ class StaticTest(PointsTest):
 
     def begin(self, **options):
         self.nodes = self.cluster(**options)
-        self.churn = Churn(self.nodes)
-        self.load = Load(self.databases)
+        self.churn = Churn(self, self.nodes.primary)
+        self.load = Load(self, self.databases, [self.nodes.primary])
         self.load.create(self.nodes.primary)
         self.nodes.wait_converged()
 
     def kill_at(self, node, name, step, hit, writers=None):
         """With writers of all databases, unless some are named."""
         start_armed(node, name, hit)
-        with self.load.running([self.nodes.primary], self.databases if writers is None else writers):
-            killed_at(node, name, lambda: self.churn(step))
+        with self.load.running(writers):
+            killed_at(node, name, lambda: self.take_step(step))
+
+    def take_step(self, step):
+        self.load.tend()
+        self.churn(step)
 
     def check(self):
         self.nodes.wait_converged()
@@ -164,8 +173,13 @@ class ReplicaTest(StaticTest):
 
     def test_checkpoint(self):
         self.begin()
-        self.churn.end = lambda _: self.end(self.nodes.replica)
         self.run_points(self.nodes.replica)
+
+    def take_step(self, step):
+        if step == "end":
+            self.end(self.nodes.replica)
+        else:
+            super().take_step(step)
 
     def end(self, replica):
         """Orderly, when it has applied something."""
@@ -269,9 +283,9 @@ class LeasedTest(PointsTest, members.MembersTest):
     """Nodes whose primary a lease decides, and commits that wait for a replica; those of normal.db do not wait."""
 
     def begin(self, count=2, **options):
-        self.nodes = self.members(count=count, min_sync_replicas=1, **options)
-        self.load = Load({"wal.db": ("wal", "FULL", True), "delete.db": ("delete", "FULL", True),
-                          "normal.db": ("wal", "NORMAL", False)})
+        self.nodes = self.members(count=count, min_sync_replicas=1, ack_timeout=1, **options)
+        self.load = Load(self, {"wal.db": ("wal", "FULL", True), "delete.db": ("delete", "FULL", True),
+                                "normal.db": ("wal", "NORMAL", False)}, self.nodes.nodes)
         self.load.create(self.nodes.leader())
         self.settle()
 
@@ -287,6 +301,10 @@ class LeasedTest(PointsTest, members.MembersTest):
         return leader
 
     def check(self):
+        leader = self.settle()
+        # A commit that failed for want of acknowledgements is undone by the next connection.
+        for name in self.load.databases:
+            leader.execute(name, "SELECT count(*) FROM written")
         self.settle()
         self.load.check(self.nodes.nodes, orphans_of(self.nodes.nodes))
 
@@ -305,25 +323,27 @@ class LeasedTest(PointsTest, members.MembersTest):
 
     def step_of(self, how, node, leader):
         """What is done again and again until the point is reached."""
+        wait = lambda: time.sleep(0.005)
         if how == "lead":
             self.hand_off(leader, node)
-            return None
+            return wait
         if how == "failover":
             os.kill(leader.daemon(), signal.SIGKILL)
             leader.wait_end()
-            return None
+            return wait
         if how == "release":
             self.hand_off(leader, node)
             leader.kill()
             node.process.send_signal(signal.SIGTERM)
-            return None
+            return wait
         # give, take: the lease goes to and fro.
         return lambda: (self.hand_off(leader, node), self.hand_off(node, leader))
 
     def kill_at(self, name, how, hit):
         node, leader = self.arm(name, hit)
-        with self.load.running(self.nodes.nodes):
-            killed_at(node, name, self.step_of(how, node, leader))
+        with self.load.running():
+            step = self.step_of(how, node, leader)
+            killed_at(node, name, lambda: (self.load.tend(), step()))
         self.check()
 
     def run_points(self):
@@ -350,18 +370,18 @@ class TakeoverTest(LeasedTest):
 class InSyncTest(LeasedTest):
     def test_in_sync(self):
         """First a silent replica is taken out of the in-sync set, then it is taken in again."""
-        self.begin(count=3, never="c", ack_timeout=1)
+        self.begin(count=3, never="c")
         third = self.nodes.node("c")
 
         def kill_and_check(name, _, hit):
             node, leader = self.arm(name, hit)
             self.hand_off(leader, node)
-            with self.load.running(self.nodes.nodes):
+            with self.load.running():
                 third.kill()
                 if hit == 2:
                     harness.wait_for(lambda: not pending(node) or "c" not in self.in_sync(node), "c to be taken out")
                     third.start(wait=False)
-                killed_at(node, name)
+                killed_at(node, name, self.load.tend)
             self.check()
 
         self.for_each_point(kill_and_check)
