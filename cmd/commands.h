@@ -31,6 +31,7 @@ void AddOrphansCommand(CLI::App* app, int* exit_code);
 void AddConfigCommand(CLI::App* app, int* exit_code);
 void AddLeaseServerCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
+void AddFailpointsCommand(CLI::App* app, int* exit_code);
 
 // Options that several commands share.
 void AddNodeOptions(CLI::App* command, ConfigFlags* flags);    // --config, --data-dir

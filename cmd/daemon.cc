@@ -25,6 +25,7 @@
 #include "fs/file_system.h"
 #include "fs/mount.h"
 #include "replication/change_log.h"
+#include "replication/failpoint.h"
 #include "replication/lease_factory.h"
 #include "replication/node.h"
 #include "replication/node_state.h"
@@ -52,6 +53,7 @@ class Daemon {
   const Config& config_;
   std::optional<DataDirectory> directory_;
   std::unique_ptr<ChangeLog> log_;
+  std::uint64_t segment_size_ = 0;  // bytes
   std::unique_ptr<Lease> lease_;
   CommitFence fence_;
   std::unique_ptr<CommitAcks> acks_;  // with min-sync-replicas
@@ -89,12 +91,14 @@ absl::Status Daemon::OpenData() {
   // Whole segments are removed, so they are small beside what is to be kept.
   log_options.segment_size =
       std::clamp(config_.data.retention_size / 16, kSegmentSizeMin, log_options.segment_size);
+  segment_size_ = log_options.segment_size;
   ECHOFS_ASSIGN_OR_RETURN(log_, ChangeLog::Open(directory_->log(), log_options));
 
   fs::DatabaseSetOptions options;
   options.storage = PosixStorage();
   options.log = log_.get();
   options.root = directory_->files();
+  options.mount_point = context_.mount_point;
   options.positions_file = directory_->applied();
   options.temporary_directory = directory_->temporary();
   options.read_only = !config_.IsPrimary();
@@ -157,6 +161,7 @@ absl::Status Daemon::StartMount() {
 }
 
 absl::Status Daemon::Start() {
+  ECHOFS_RETURN_IF_ERROR(ArmFailpointFromEnvironment());
   RaiseFileLimit();
   ECHOFS_RETURN_IF_ERROR(OpenData());
   NodeOptions options;
@@ -176,6 +181,7 @@ absl::Status Daemon::Start() {
   options.lease_ttl = config_.lease.ttl;
   options.ack_timeout = config_.replication.ack_timeout;
   options.version = Version();
+  options.maintenance_growth = segment_size_;
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());

@@ -39,6 +39,7 @@ int Main(int argc, char** argv) {
   AddConfigCommand(&app, &exit_code);
   AddLeaseServerCommand(&app, &exit_code);
   AddVersionCommand(&app, &exit_code);
+  AddFailpointsCommand(&app, &exit_code);
   // Before any command runs: callbacks of subcommands come after this one.
   app.parse_complete_callback([&] {
     if (own_argc == argc) return;

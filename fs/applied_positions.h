@@ -12,6 +12,10 @@
 // sure to hold after a crash of the machine. The WAL is set when a replica becomes the primary, and counts as
 // long as the log has no later entry of the database: entries that another node made know that one's WAL.
 //
+// The slot of a database that is deleted goes after its files. So a slot of a database that the log has as deleted says
+// that some of the files may still be there; recovery removes them, or the database would stay here for ever, and would be in the
+// way when it is made again.
+//
 // Indexes are believed to be those of the log that this node has. Whoever takes entries out of the log removes the
 // slots of the databases that hold them, durably, before (replication/log_rewind.h).
 #pragma once

@@ -10,6 +10,7 @@
 
 #include "absl/time/clock.h"
 #include "fs/capture_pages.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -159,12 +160,16 @@ absl::Status DatabaseCapture::WriteMain(std::uint64_t offset, ByteView bytes) {
     ECHOFS_RETURN_IF_ERROR(
         RememberPages(static_cast<PageNumber>(offset / position_.page_size + 1),
                       static_cast<PageNumber>((end - 1) / position_.page_size + 1)));
-    return main_->WriteAt(offset, bytes);
+    ECHOFS_RETURN_IF_ERROR(main_->WriteAt(offset, bytes));
+    Failpoint("commit.page_write.after");
+    return absl::OkStatus();
   }
   if (wal_mode_) {
     ECHOFS_RETURN_IF_ERROR(CheckCheckpoint(offset, bytes));
     ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
-    return main_->WriteAt(offset, bytes);
+    ECHOFS_RETURN_IF_ERROR(main_->WriteAt(offset, bytes));
+    Failpoint("checkpoint.page_write.after");
+    return absl::OkStatus();
   }
   // Behind the committed pages is nothing of the database. SQLite makes room there before it has a journal
   // (SQLITE_FCNTL_SIZE_HINT); what comes to count is taken when a commit grows the database.
@@ -191,7 +196,9 @@ absl::Status DatabaseCapture::Truncate(FileRole role, std::uint64_t size) {
       if (!is_database_) return wal_->Truncate(size);
       ECHOFS_RETURN_IF_ERROR(CatchUpWal());
       if (!wal_capture_->KeepsCaptured(size)) ECHOFS_RETURN_IF_ERROR(RestartWal());
+      Failpoint("checkpoint.wal_truncate.before");
       ECHOFS_RETURN_IF_ERROR(wal_->Truncate(size));
+      Failpoint("checkpoint.wal_truncate.after");
       wal_capture_->OnTruncate(size);
       return absl::OkStatus();
     }
@@ -237,14 +244,6 @@ absl::Status DatabaseCapture::Extend(FileRole role, std::uint64_t size) {
   return size > now ? file->Truncate(size) : absl::OkStatus();
 }
 
-absl::StatusOr<LogIndex> DatabaseCapture::CommitsToAcknowledge() {
-  absl::MutexLock files(&files_);
-  if (!context_.acknowledged || !is_database_) return LogIndex{};
-  ECHOFS_RETURN_IF_ERROR(DrainLocked());
-  absl::MutexLock logged(&logged_);
-  return position_.index;
-}
-
 absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
   std::shared_ptr<File> file;
   LogIndex index;
@@ -259,8 +258,14 @@ absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
     }
   }
   // After this sync SQLite may overwrite the only other copy of what the WAL holds (C5).
-  if (index != LogIndex{}) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(index));
+  if (index != LogIndex{}) {
+    ECHOFS_RETURN_IF_ERROR(context_.log->Sync(index));
+    Failpoint("checkpoint.log_sync.after");
+  }
+  if (role == FileRole::kWal) Failpoint("commit.wal_sync.before");
   absl::Status synced = file->Sync();
+  if (index != LogIndex{}) Failpoint("checkpoint.main_sync.after");
+  if (role == FileRole::kWal) Failpoint("commit.wal_sync.after");
   if (role != FileRole::kWal) return synced.ok() ? absl::StatusOr<LogIndex>(LogIndex{}) : synced;
   absl::StatusOr<LogIndex> commits = synced.ok() ? CommitsToAcknowledge() : synced;
   if (!commits.ok()) SetInDoubt();
@@ -289,7 +294,9 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
         }
         ECHOFS_RETURN_IF_ERROR(restarted);
       }
+      Failpoint("checkpoint.wal_remove.before");
       absl::Status removed = unlink();
+      Failpoint("checkpoint.wal_remove.after");
       if (!removed.ok()) {
         // It is there still, with its commits.
         if (is_database_ && wal_capture_) ECHOFS_RETURN_IF_ERROR(LoadWal());
@@ -300,34 +307,38 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
       wal_.reset();
       return absl::OkStatus();
     }
-    case FileRole::kMain: {
-      if (Fenced()) return RefuseFenced();
-      ECHOFS_RETURN_IF_ERROR(DrainLocked());
-      absl::MutexLock logged(&logged_);
-      if (is_database_ && !NeverCommitted()) {
-        LogEntry entry;
-        entry.kind = EntryKind::kDrop;
-        entry.term = context_.term();
-        entry.database = name_;
-        entry.txid = position_.txid.Next();
-        entry.digest_before = position_.digest;
-        entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
-        ECHOFS_ASSIGN_OR_RETURN(position_.index, context_.log->Append(entry, {}));
-        position_.txid = entry.txid;
-        position_.digest = 0;
-        position_.page_count = 0;
-        position_.dropped = true;
-        ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
-      }
-      ECHOFS_RETURN_IF_ERROR(
-          unlink());  // else it is a database still, with its first commit to come
-      is_database_ = false;
-      new_database_due_ = false;
-      return absl::OkStatus();
-    }
+    case FileRole::kMain:
+      return RemoveMain(unlink);
     default:
       return unlink();
   }
+}
+
+absl::Status DatabaseCapture::RemoveMain(const std::function<absl::Status()>& unlink) {
+  if (Fenced()) return RefuseFenced();
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::MutexLock logged(&logged_);
+  if (is_database_ && !NeverCommitted()) {
+    LogEntry entry;
+    entry.kind = EntryKind::kDrop;
+    entry.term = context_.term();
+    entry.database = name_;
+    entry.txid = position_.txid.Next();
+    entry.digest_before = position_.digest;
+    entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
+    ECHOFS_ASSIGN_OR_RETURN(position_.index, context_.log->Append(entry, {}));
+    position_.txid = entry.txid;
+    position_.digest = 0;
+    position_.page_count = 0;
+    position_.dropped = true;
+    ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
+    Failpoint("drop.log.after");
+  }
+  ECHOFS_RETURN_IF_ERROR(unlink());  // else it is a database still, with its first commit to come
+  Failpoint("drop.unlink.after");
+  is_database_ = false;
+  new_database_due_ = false;
+  return absl::OkStatus();
 }
 
 absl::Status DatabaseCapture::Fence() {

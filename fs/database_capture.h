@@ -166,6 +166,8 @@ class DatabaseCapture {
   absl::Status WriteJournal(std::uint64_t offset, ByteView bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status TruncateMain(std::uint64_t size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  absl::Status RemoveMain(const std::function<absl::Status()>& unlink)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RestartWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status CatchUpWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RecordWithoutWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);

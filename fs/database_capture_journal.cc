@@ -11,6 +11,7 @@
 
 #include "fs/capture_pages.h"
 #include "replication/digest.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -104,6 +105,7 @@ absl::Status DatabaseCapture::CheckLogRoom(std::uint64_t offset, ByteView bytes)
 }
 
 void DatabaseCapture::ForgetTransaction() {
+  Failpoint("commit.journal_end.after");
   dirty_.clear();
   journal_valid_ = false;
   application_syncs_ = false;
@@ -114,6 +116,7 @@ void DatabaseCapture::ForgetTransaction() {
 absl::Status DatabaseCapture::EndTransaction() {
   if (!is_database_) return absl::OkStatus();
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  Failpoint("commit.journal_log.before");
   absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
   absl::MutexLock logged(&logged_);
   if (NeverCommitted()) {
@@ -137,7 +140,9 @@ absl::Status DatabaseCapture::EndTransaction() {
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   }
   wal_mode_ = header->wal_mode;
+  Failpoint("commit.journal_log.after");
   if (application_syncs_) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
+  Failpoint("commit.journal_end.before");
   // The process may have been stopped since it was asked (R2): the transaction is in doubt then.
   return Fenced() ? RefuseFenced() : absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 
 #include "fs/capture_pages.h"
 #include "replication/digest.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -103,7 +104,8 @@ absl::Status DatabaseCapture::CatchUpWal() {
 
 absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) {
   ECHOFS_RETURN_IF_ERROR(CatchUpWal());
-  if (wal_capture_->RestartsWal(offset, bytes)) {
+  const bool restarts = wal_capture_->RestartsWal(offset, bytes);
+  if (restarts) {
     ECHOFS_RETURN_IF_ERROR(RestartWal());
   } else if (pending_.size() >= kPendingCommitsMax || !log_failure_.ok()) {
     ECHOFS_RETURN_IF_ERROR(DrainLocked());
@@ -114,15 +116,21 @@ absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) 
     spdlog::error("{}: {}; refused", name_, std::string(check.message()));
     return check;
   }
+  if (restarts) Failpoint("checkpoint.wal_restart.before");
+  Failpoint("commit.wal_write.before");
   if (absl::Status written = wal_->WriteAt(offset, bytes); !written.ok()) {
     wal_capture_->OnFailedWrite();
     return written;
   }
+  if (restarts) Failpoint("checkpoint.wal_restart.after");
+  Failpoint("commit.wal_write.after");
   std::vector<WalCommit> commits;
   absl::Status followed = wal_capture_->OnWrite(offset, bytes, &commits);
   // The process may have been stopped since the lease was looked at (R2): the transaction is in doubt then.
-  const bool too_late = !commits.empty() && Fenced();
+  const bool commit = !commits.empty();
+  const bool too_late = commit && Fenced();
   Enqueue(std::move(commits));
+  if (commit) Failpoint("commit.wal_capture.after");
   return followed.ok() && too_late ? RefuseFenced() : followed;
 }
 
@@ -172,6 +180,14 @@ absl::Status DatabaseCapture::CheckCheckpointed() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<LogIndex> DatabaseCapture::CommitsToAcknowledge() {
+  absl::MutexLock files(&files_);
+  if (!context_.acknowledged || !is_database_) return LogIndex{};
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  absl::MutexLock logged(&logged_);
+  return position_.index;
+}
+
 void DatabaseCapture::SetInDoubt() {
   absl::MutexLock files(&files_);
   in_doubt_ = true;
@@ -187,8 +203,10 @@ bool DatabaseCapture::LogPending() {
   absl::Status status;
   {
     absl::MutexLock logged(&logged_);
+    Failpoint("commit.wal_log.before");
     status = RecordWalCommit(*commit);
   }
+  Failpoint("commit.wal_log.after");
   absl::MutexLock files(&files_);
   if (!status.ok()) {
     if (log_failure_.ok()) {

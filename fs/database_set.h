@@ -39,6 +39,7 @@ struct DatabaseSetOptions {
   bool acknowledge_always = false;
   const CommitFence* fence = nullptr;  // not owned; null: commits need no lease
   std::string root;                    // directory of the backing files
+  std::string mount_point;             // absolute; empty when there is none (tests)
   std::string positions_file;          // see applied_positions.h
   std::string temporary_directory;     // on the same file system as `root`
   bool read_only = false;              // this node is a replica
@@ -122,6 +123,7 @@ class DatabaseSet final : public ApplyTarget {
   absl::Status VerifyAfterCrash(std::shared_ptr<Database> database);
   absl::StatusOr<bool> MakeFromLog(const DatabasePosition& position);
   absl::Status RecoverReplica();
+  absl::Status FinishDrop(const std::string& name);
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
   absl::Status GiveUpReplica(const DatabasePosition& position);
   absl::Status FinishAsPrimary();

@@ -7,6 +7,7 @@
 
 #include "fs/database_set.h"
 #include "fs/mount_replica_files.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -145,10 +146,13 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::Apply(const LogEntry& entry, ByteSourc
   if (outcome.kind != ApplyOutcome::Kind::kApplied) return outcome;
   if (entry.kind == EntryKind::kDrop) {
     ECHOFS_RETURN_IF_ERROR(positions_->Remove(entry.database));
+    Failpoint("apply.drop.after");
     if (const auto database = Find(entry.database)) Forget(*database);
     return outcome;
   }
+  Failpoint("apply.position.before");
   ECHOFS_RETURN_IF_ERROR(positions_->Set(entry.database, entry.index, entry.txid));
+  Failpoint("apply.position.after");
   return outcome;
 }
 
@@ -164,7 +168,9 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& po
                             return replica.InstallCopy(position, file);
                           }));
   if (outcome.kind == ApplyOutcome::Kind::kApplied) {
+    Failpoint("copy.position.before");
     ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+    Failpoint("copy.position.after");
   }
   return outcome;
 }
@@ -172,12 +178,15 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::InstallCopy(const DatabasePosition& po
 absl::StatusOr<ApplyOutcome> DatabaseSet::InstallPages(const DatabasePosition& position,
                                                        const std::string& file,
                                                        const PageSet& pages) {
+  Failpoint("rewind.install.before");
   ECHOFS_ASSIGN_OR_RETURN(const ApplyOutcome outcome,
                           RunStep(position.name, [&](ReplicaDatabase& replica) {
                             return replica.InstallPages(position, file, pages);
                           }));
   if (outcome.kind == ApplyOutcome::Kind::kApplied) {
+    Failpoint("rewind.position.before");
     ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+    Failpoint("rewind.position.after");
   }
   return outcome;
 }
@@ -214,10 +223,14 @@ absl::Status DatabaseSet::SyncAll() {
     const DatabasePosition position = replica->position();
     const auto applied = positions_->Get(position.name);
     if (!applied || applied->synced_index >= position.index) continue;
+    Failpoint("apply.sync_files.before");
     ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
+    Failpoint("apply.sync_files.after");
     ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index, removals));
   }
-  return positions_->Sync();
+  ECHOFS_RETURN_IF_ERROR(positions_->Sync());
+  Failpoint("apply.sync_positions.after");
+  return absl::OkStatus();
 }
 
 }  // namespace echofs::fs

@@ -8,12 +8,13 @@
 
 #include "absl/time/clock.h"
 #include "fs/database_set.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
 
 RecoveryContext DatabaseSet::Recovery() const {
-  return {options_.storage, options_.log, options_.root};
+  return {options_.storage, options_.log, options_.root, options_.mount_point};
 }
 
 absl::Status DatabaseSet::RecoverPrimary() {
@@ -67,7 +68,9 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
                             options_.storage->Open(journal_path, {}));
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal));
     ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kJournal, std::move(journal)));
+    Failpoint("recover.take_journal.before");
     if (content) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
+    Failpoint("recover.take_journal.after");
     ECHOFS_RETURN_IF_ERROR(
         capture.Remove(FileRole::kJournal, [&] { return options_.storage->Remove(journal_path); }));
   }
@@ -76,6 +79,7 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<File> wal, options_.storage->Open(wal_path, {}));
     ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kWal, std::move(wal)));
     ECHOFS_RETURN_IF_ERROR(capture.Drain());
+    Failpoint("recover.wal_log.after");
   }
   // The wal-index is rebuilt by the first connection; an old one is of no use.
   const absl::Status removed = options_.storage->Remove(path + std::string(sqlite::kShmSuffix));
@@ -154,9 +158,25 @@ absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {
 
 absl::Status DatabaseSet::RecoverReplica() {
   for (const DatabasePosition& position : options_.log->Positions()) {
-    if (!position.dropped) ECHOFS_RETURN_IF_ERROR(RecoverReplicaDatabase(position));
+    ECHOFS_RETURN_IF_ERROR(position.dropped ? FinishDrop(position.name)
+                                            : RecoverReplicaDatabase(position));
   }
   return absl::OkStatus();
+}
+
+// The node ended after the entry that deletes the database was in the log, and before all of it was applied: see
+// applied_positions.h. The order is that of ReplicaDatabase::Drop.
+absl::Status DatabaseSet::FinishDrop(const std::string& name) {
+  if (!positions_->Get(name)) return absl::OkStatus();
+  for (const std::string_view suffix :
+       {std::string_view(), sqlite::kWalSuffix, sqlite::kShmSuffix}) {
+    const std::string path = options_.root + "/" + name + std::string(suffix);
+    const absl::Status removed = options_.storage->Remove(path);
+    if (absl::IsNotFound(removed)) continue;
+    ECHOFS_RETURN_IF_ERROR(removed);
+    ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(path.substr(0, path.rfind('/'))));
+  }
+  return positions_->Remove(name);
 }
 
 // The files hold the applied entry, or the next one, or a part of it: see applied_positions.h. After a power loss they
@@ -182,7 +202,10 @@ absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& positio
                             FileDigest(Recovery(), name, reached->page_size));
     if (digest != reached->digest) return GiveUpReplica(position);
   }
-  return positions_->Set(name, done, reached->txid);
+  Failpoint("recover.position.before");
+  ECHOFS_RETURN_IF_ERROR(positions_->Set(name, done, reached->txid));
+  Failpoint("recover.position.after");
+  return absl::OkStatus();
 }
 
 // The files are not what the log says, or are not there: they are made from the log where that can have come from a
@@ -219,6 +242,7 @@ absl::Status DatabaseSet::FinishAsReplica() {
     if (const auto database = Find(position.name)) Forget(*database);
     ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), position.name));
     ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
+    Failpoint("recover.as_replica.after");
   }
   return absl::OkStatus();
 }

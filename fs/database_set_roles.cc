@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "fs/database_set.h"
 #include "fs/mount_replica_files.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -126,6 +127,7 @@ absl::Status DatabaseSet::BecomeReplica() {
         positions_->Set(database->name(), {position.index, position.txid, {}, {}}));
   }
   ECHOFS_RETURN_IF_ERROR(positions_->Sync());
+  Failpoint("stepdown.positions.after");
   captures_ = false;
   read_only_.store(true, std::memory_order_release);
   for (const auto& database : databases) ECHOFS_RETURN_IF_ERROR(BecomeReplica(*database));
@@ -170,6 +172,7 @@ absl::Status DatabaseSet::BecomePrimary(Term term) {
   SetTerm(term);
   for (const auto& database : databases) ECHOFS_RETURN_IF_ERROR(BecomePrimary(*database));
   ECHOFS_RETURN_IF_ERROR(positions_->Sync());
+  Failpoint("takeover.positions.after");
   writers_stopped_ = true;
   captures_ = true;
   read_only_.store(false, std::memory_order_release);

@@ -7,6 +7,7 @@
 
 #include "absl/time/clock.h"
 #include "fs/sqlite_format.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -68,6 +69,7 @@ absl::Status JournalApply::Finish(std::uint32_t page_count) {
     ECHOFS_RETURN_IF_ERROR(cache_->Invalidate(inode_, std::min(size, wanted), 0));
   }
   page_count_ = page_count;
+  Failpoint("apply.pages.after");
   return absl::OkStatus();
 }
 

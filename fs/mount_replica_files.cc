@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -108,7 +109,9 @@ absl::Status MountReplicaFiles::Adopt(const std::string& temporary,
   ECHOFS_RETURN_IF_ERROR(ApplyAttributes(temporary, attributes));
   const std::string path = BackingPath(sqlite::FileRole::kMain);
   ECHOFS_RETURN_IF_ERROR(options_.storage->MakeDirectories(DirectoryOf(path)));
+  Failpoint("copy.rename.before");
   ECHOFS_RETURN_IF_ERROR(options_.storage->Rename(temporary, path));
+  Failpoint("copy.rename.after");
   ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(DirectoryOf(path)));
   ForgetName(sqlite::FileRole::kMain);
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #include "fs/page_run_writer.h"
 
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -24,6 +25,7 @@ absl::Status PageRunWriter::Flush() {
   if (run_.empty()) return absl::OkStatus();
   const std::uint64_t offset = (std::uint64_t{first_} - 1) * page_size_;
   ECHOFS_RETURN_IF_ERROR(file_->WriteAt(offset, run_));
+  Failpoint("apply.page_run.after");
   ECHOFS_RETURN_IF_ERROR(cache_->Store(inode_, offset, run_));
   run_.clear();
   return absl::OkStatus();

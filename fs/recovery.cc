@@ -16,6 +16,7 @@
 #include "fs/journal_reader.h"
 #include "fs/wal_capture.h"
 #include "replication/digest.h"
+#include "replication/failpoint.h"
 #include "replication/ltx.h"
 #include "replication/status_macros.h"
 
@@ -31,6 +32,9 @@ std::string DirectoryOf(const std::string& path) { return path.substr(0, path.rf
 
 bool SuperJournalExists(const RecoveryContext& context, const std::string& name) {
   struct stat st;
+  if (!context.mount_point.empty() && name.starts_with(context.mount_point + "/")) {
+    return lstat((context.root + name.substr(context.mount_point.size())).c_str(), &st) == 0;
+  }
   if (lstat(name.c_str(), &st) == 0) return true;
   for (std::size_t slash = name.find('/'); slash != std::string::npos;
        slash = name.find('/', slash + 1)) {
@@ -44,6 +48,7 @@ absl::Status RollBack(const RecoveryContext& context, const std::string& databas
                       const File& journal, const JournalContent& content) {
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> main,
                           context.storage->Open(PathOf(context, database, ""), {}));
+  Failpoint("recover.rollback.before");
   std::vector<std::uint8_t> page(content.page_size);
   for (const auto& [number, offset] : content.pages) {
     ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(journal, offset, page));
@@ -51,9 +56,12 @@ absl::Status RollBack(const RecoveryContext& context, const std::string& databas
   }
   ECHOFS_RETURN_IF_ERROR(main->Truncate(std::uint64_t{content.page_count} * content.page_size));
   ECHOFS_RETURN_IF_ERROR(main->Sync());
+  Failpoint("recover.rollback_sync.after");
   const std::string journal_path = PathOf(context, database, sqlite::kJournalSuffix);
   ECHOFS_RETURN_IF_ERROR(context.storage->Remove(journal_path));
-  return context.storage->SyncDirectory(DirectoryOf(journal_path));
+  ECHOFS_RETURN_IF_ERROR(context.storage->SyncDirectory(DirectoryOf(journal_path)));
+  Failpoint("recover.rollback.after");
+  return absl::OkStatus();
 }
 
 // The main file. Made durably, with these attributes, when it is missing.
@@ -233,7 +241,9 @@ absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::
       ECHOFS_ASSIGN_OR_RETURN(main, OpenOrCreate(context, database, entry->attributes));
     }
     const std::unique_ptr<ByteSource> payload = reader->Payload();
+    Failpoint("recover.redo.before");
     ECHOFS_RETURN_IF_ERROR(RedoEntry(*main, *entry, *payload));
+    Failpoint("recover.redo.after");
     done = entry->index;
     --count;
   }
@@ -251,14 +261,17 @@ absl::Status FoldWal(const RecoveryContext& context, const std::string& database
     std::vector<WalCommit> commits;
     ECHOFS_RETURN_IF_ERROR(scan.Load(&commits));
     if (!commits.empty()) {
+      Failpoint("recover.fold.before");
       ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> main,
                               context.storage->Open(PathOf(context, database, ""), {}));
       if (end != nullptr) ECHOFS_RETURN_IF_ERROR(DropCommitsAfter(**wal, *main, *end, &commits));
       ECHOFS_RETURN_IF_ERROR(WriteCommits(**wal, *main, commits));
+      Failpoint("recover.fold_sync.after");
     }
     ECHOFS_RETURN_IF_ERROR(context.storage->Remove(wal_path));
     // Or a power loss brings it back beside a file that has gone on.
     ECHOFS_RETURN_IF_ERROR(context.storage->SyncDirectory(DirectoryOf(wal_path)));
+    Failpoint("recover.fold.after");
   }
   const std::string shm_path = PathOf(context, database, sqlite::kShmSuffix);
   const absl::Status removed = context.storage->Remove(shm_path);

@@ -19,6 +19,9 @@ struct RecoveryContext {
   Storage* storage = nullptr;
   ChangeLog* log = nullptr;
   std::string root;  // directory of the backing files
+  // Where this daemon's mount is, absolute. Nothing below it is ever looked at: the mount does not serve anybody yet, so
+  // that a look at a super-journal by its name there would never return, and neither would the start.
+  std::string mount_point;
 };
 
 // Names of the regular files below the root that are not -journal, -wal, -shm or super-journals; sorted.
@@ -32,7 +35,8 @@ enum class JournalFate {
   kCommitted,   // its super-journal is gone: the transaction counts; the journal is still there
 };
 // Deals with the rollback journal that a crash left, as the next SQLite connection would. The super-journal's
-// name is the one that the application saw: it is looked for by its longest part that exists below the root.
+// name is the one that the application saw: in this mount, it is looked for at its place below the root; else under its
+// name, and by its longest part that exists below the root.
 absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
                                            const std::string& database);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "replication/digest.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -168,7 +169,9 @@ void ReplicaDatabase::Detach() {
 absl::Status ReplicaDatabase::Drop(const LogEntry& entry) {
   // The main file first: who finds it gone does not look for the others, and nobody can open a
   // database whose WAL is already missing.
+  Failpoint("apply.drop.before");
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kMain));
+  Failpoint("apply.drop_main.after");
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
   Detach();

@@ -10,6 +10,7 @@
 #include "fs/page_run_writer.h"
 #include "fs/replica_database.h"
 #include "replication/digest.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -186,7 +187,9 @@ absl::StatusOr<JournalApply::Attempt> ReplicaDatabase::LeaveWal() {
     shm_file_.reset();
   }
   wal.reset();
+  Failpoint("apply.leave_wal.before");
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
+  Failpoint("apply.leave_wal.after");
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
   return JournalApply::Attempt{true, 0, {}};
 }
@@ -319,6 +322,7 @@ absl::Status ReplicaDatabase::WritePages(ChangeStream& stream,
   }
   if (!page) ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
   *touched = true;
+  Failpoint("apply.pages.before");
   if (page_size != position().page_size) journal_->SetPageSize(page_size);
   for (std::size_t i = 0; i < numbers.size(); ++i) {
     ECHOFS_RETURN_IF_ERROR(journal_->WritePage(

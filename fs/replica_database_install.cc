@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "fs/replica_database.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -110,6 +111,7 @@ absl::Status ReplicaDatabase::WriteNew(ChangeStream& stream, const Target& targe
     ECHOFS_RETURN_IF_ERROR(CheckDigest(stream, target));
     ECHOFS_RETURN_IF_ERROR(file->Truncate(target.position.page_count * page_size));
     ECHOFS_RETURN_IF_ERROR(file->Sync());
+    Failpoint("apply.new_file.after");
     return absl::OkStatus();
   };
   absl::Status status = fill();

@@ -7,6 +7,7 @@
 #include <random>
 #include <utility>
 
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -219,7 +220,9 @@ absl::Status WalApply::EncodePending(std::uint32_t commit_page_count) {
 
 absl::Status WalApply::FlushFrames() {
   if (buffer_.empty()) return absl::OkStatus();
+  Failpoint("apply.wal_write.before");
   ECHOFS_RETURN_IF_ERROR(files_.wal->WriteAt(buffer_offset_, buffer_));
+  Failpoint("apply.wal_write.after");
   ECHOFS_RETURN_IF_ERROR(cache_->Store(files_.wal_inode, buffer_offset_, buffer_));
   buffer_offset_ += buffer_.size();
   buffer_.clear();
@@ -244,7 +247,10 @@ absl::Status WalApply::Commit(std::uint32_t page_count) {
   header.max_frame += static_cast<std::uint32_t>(new_pages_.size());
   header.page_count = page_count;
   header.frame_checksum = chain_;
-  return PublishHeader(header);
+  Failpoint("apply.wal_publish.before");
+  ECHOFS_RETURN_IF_ERROR(PublishHeader(header));
+  Failpoint("apply.wal_publish.after");
+  return absl::OkStatus();
 }
 
 absl::Status WalApply::Abandon() {

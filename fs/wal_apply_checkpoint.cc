@@ -7,6 +7,7 @@
 
 #include "fs/page_run_writer.h"
 #include "fs/wal_apply.h"
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -77,13 +78,17 @@ absl::StatusOr<bool> WalApply::Checkpoint() {
 absl::Status WalApply::Backfill(const WalIndexHeader& header, std::uint32_t safe_frame) {
   index_->SetBackfillAttempted(safe_frame);
   ECHOFS_RETURN_IF_ERROR(StoreWord(WalIndex::kBackfillAttemptedOffset));
+  Failpoint("apply.checkpoint.before");
   ECHOFS_RETURN_IF_ERROR(options_.sync_log());
   ECHOFS_RETURN_IF_ERROR(files_.wal->Sync());
+  Failpoint("apply.checkpoint_wal.after");
   ECHOFS_RETURN_IF_ERROR(CopyFrames(header, safe_frame));
   if (safe_frame == header.max_frame) {
     ECHOFS_RETURN_IF_ERROR(SetDatabaseSize(header.page_count));
   }
+  Failpoint("apply.checkpoint_pages.after");
   ECHOFS_RETURN_IF_ERROR(files_.main->Sync());
+  Failpoint("apply.checkpoint.after");
   // One word: nBackfill, and the read mark of slot 0, which is always 0.
   index_->SetBackfill(safe_frame);
   ECHOFS_RETURN_IF_ERROR(StoreWord(WalIndex::kBackfillOffset));
@@ -131,6 +136,7 @@ absl::StatusOr<bool> WalApply::TryRestart() {
   if (!held) return false;
   const ScopedUnlock unlock(files_.shm_lock.get(), sqlite::ShmReadLock(1), kWalSlots);
   sqlite::WalHeader old = wal_header_;
+  Failpoint("apply.wal_restart.before");
   const absl::Status renewed =
       NewWalHeader(wal_header_.checkpoint_sequence + 1, wal_header_.salt1 + 1);
   if (!renewed.ok()) {
@@ -139,6 +145,7 @@ absl::StatusOr<bool> WalApply::TryRestart() {
     broken_ = WriteWalHeader(&old);
     return renewed;
   }
+  Failpoint("apply.wal_restart.after");
   header.max_frame = 0;
   header.big_endian_checksum = wal_header_.big_endian_checksum;
   header.salt1 = wal_header_.salt1;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "replication/change_log_impl.h"
+#include "replication/failpoint.h"
 #include "replication/log_entry_writer.h"
 #include "replication/status_macros.h"
 
@@ -115,6 +116,7 @@ absl::Status ChangeLogImpl::Roll() {
     terms = terms_;
   }
   ECHOFS_RETURN_IF_ERROR(Sync(header.base));
+  Failpoint("log.roll.before");
   const std::string temporary = PathOf(kNewSegmentName);
   const std::string path = directory_ + "/" + SegmentFileName(header.base);
   std::uint64_t data_start = 0;
@@ -125,11 +127,14 @@ absl::Status ChangeLogImpl::Roll() {
     (void)options_.storage->Remove(temporary);
     return file.status();
   }
+  Failpoint("log.roll_rename.before");
   ECHOFS_RETURN_IF_ERROR(options_.storage->Rename(temporary, path));
+  Failpoint("log.roll_rename.after");
   if (absl::Status status = options_.storage->SyncDirectory(directory_); !status.ok()) {
     (void)options_.storage->Remove(path);
     return status;
   }
+  Failpoint("log.roll.after");
   absl::MutexLock lock(&mu_);
   slots_.push_back({std::make_shared<LogSegment>(path, header, data_start), data_start});
   file_ = *std::move(file);
@@ -192,10 +197,15 @@ absl::Status ChangeLogImpl::Sync(LogIndex index) {
   }
   // Everybody who comes while this runs waits for the next turn, and then one sync is for all of
   // them.
+  Failpoint("log.sync.before");
   absl::Status status =
       again ? RewriteAndSync(options_.storage, file.get(), path, begin, end) : file->Sync();
   // The watermark sharpens the check at Open only, so that its failure is no failure of the sync.
-  if (status.ok()) (void)watermark_->Write(target);
+  if (status.ok()) {
+    Failpoint("log.sync.after");
+    (void)watermark_->Write(target);
+    Failpoint("log.watermark.after");
+  }
   absl::MutexLock lock(&mu_);
   if (status.ok()) {
     synced_ = target;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "replication/change_log_impl.h"
+#include "replication/failpoint.h"
 #include "replication/log_scan.h"
 #include "replication/status_macros.h"
 
@@ -64,7 +65,9 @@ absl::Status ChangeLogImpl::TruncateLocked(LogIndex index) {
     return DamagedRecord(path, state.offset,
                          fmt::format("the segment ends after entry {}", state.last.value));
   }
+  Failpoint("log.cut.before");
   ECHOFS_RETURN_IF_ERROR(watermark_->WriteDurably(std::min(index, synced)));
+  Failpoint("log.cut_watermark.after");
 
   slot.end = state.offset;
   next.catalog = std::move(state.catalog);
@@ -79,10 +82,12 @@ absl::Status ChangeLogImpl::TruncateLocked(LogIndex index) {
       !status.ok()) {
     return Break(std::move(status));
   }
+  Failpoint("log.cut_file.before");
   if (absl::Status status = CutFile(kept_file.get(), path, rewrite_from, state.offset);
       !status.ok()) {
     return Break(std::move(status));
   }
+  Failpoint("log.cut.after");
   AdoptSynced();
   return absl::OkStatus();
 }
@@ -124,11 +129,13 @@ absl::Status ChangeLogImpl::ResetLocked(const SegmentHeader& header, LogCatalog 
     (void)storage->Remove(temporary);
     return file.status();
   }
+  Failpoint("log.reset.before");
   ECHOFS_RETURN_IF_ERROR(storage->Rename(temporary, reset));
   if (absl::Status status = storage->SyncDirectory(directory_); !status.ok()) {
     // Whether the reset is to be done must be certain.
     return storage->Remove(reset).ok() ? status : Break(std::move(status));
   }
+  Failpoint("log.reset_rename.after");
   CutState next;
   next.slots.push_back({std::make_shared<LogSegment>(
                             directory_ + "/" + SegmentFileName(header.base), header, data_start),
@@ -197,6 +204,7 @@ absl::Status ChangeLogImpl::Retain(LogIndex needed) {
       slots_.erase(slots_.begin());
       readable_from_.store(FirstLocked().value, std::memory_order_release);
     }
+    Failpoint("log.retain.before");
     const absl::Status status = options_.storage->Remove(oldest.segment->path());
     if (!status.ok() && !absl::IsNotFound(status)) {
       absl::MutexLock lock(&mu_);
@@ -205,6 +213,7 @@ absl::Status ChangeLogImpl::Retain(LogIndex needed) {
       return status;
     }
     ECHOFS_RETURN_IF_ERROR(options_.storage->SyncDirectory(directory_));
+    Failpoint("log.retain.after");
   }
 }
 

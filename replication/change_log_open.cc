@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "replication/change_log_impl.h"
+#include "replication/failpoint.h"
 #include "replication/log_scan.h"
 #include "replication/status_macros.h"
 
@@ -46,9 +47,12 @@ absl::Status MakeFirstSegment(const std::string& directory, const ChangeLogOptio
   ECHOFS_RETURN_IF_ERROR(
       WriteSegmentFile(storage, temporary, header, LogCatalog(), TermHistory(), &data_start)
           .status());
+  Failpoint("log.create.before");
   ECHOFS_RETURN_IF_ERROR(storage->Rename(temporary, directory + "/" + SegmentFileName({})));
   const std::string parent = std::filesystem::path(directory).parent_path().string();
-  return storage->SyncDirectory(parent.empty() ? "." : parent);
+  ECHOFS_RETURN_IF_ERROR(storage->SyncDirectory(parent.empty() ? "." : parent));
+  Failpoint("log.create.after");
+  return absl::OkStatus();
 }
 
 // Ends a reset that a crash interrupted, and removes what a crash left half made.
@@ -147,7 +151,9 @@ absl::Status RecoverLastSegment(Storage* storage, SegmentStart start, RecoveredL
   if (state.offset < size) {
     spdlog::warn("log: cut a torn tail of {} bytes after entry {}: {}", size - state.offset,
                  state.last.value, tail.ToString());
+    Failpoint("log.open_cut.before");
     ECHOFS_RETURN_IF_ERROR(log->file->Truncate(state.offset));
+    Failpoint("log.open_cut.after");
   }
   if (synced_offset < size) {
     ECHOFS_RETURN_IF_ERROR(
@@ -206,10 +212,14 @@ absl::Status RemoveSegments(Storage* storage, const std::string& directory, LogI
 absl::Status FinishReset(Storage* storage, const std::string& directory, LogIndex base,
                          SyncWatermark* watermark) {
   ECHOFS_RETURN_IF_ERROR(watermark->WriteDurably(base));
+  Failpoint("log.reset_watermark.after");
   ECHOFS_RETURN_IF_ERROR(RemoveSegments(storage, directory, {}));
+  Failpoint("log.reset_segments.after");
   ECHOFS_RETURN_IF_ERROR(storage->Rename(directory + "/" + kResetSegmentName,
                                          directory + "/" + SegmentFileName(base)));
-  return storage->SyncDirectory(directory);
+  ECHOFS_RETURN_IF_ERROR(storage->SyncDirectory(directory));
+  Failpoint("log.reset.after");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<RecoveredLog> RecoverLog(const std::string& directory,

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "replication/failpoint.h"
 
 namespace echofs {
 namespace {
@@ -35,6 +36,7 @@ void CommitAcks::Wait(LogIndex index, Done done) {
       status = absl::UnavailableError(
           fmt::format("a commit was not acknowledged by the nodes in sync: {}", closed_why_));
     } else if (index > acknowledged_) {
+      Failpoint("commit.ack.before");
       waiters_.emplace(index, Waiter{absl::Now() + timeout_, std::move(done)});
       return;
     }
@@ -60,6 +62,7 @@ void CommitAcks::Advance(LogIndex index) {
     }
     waiters_.erase(waiters_.begin(), end);
   }
+  if (!ready.empty()) Failpoint("commit.ack.after");
   for (const Done& done : ready) done(absl::OkStatus());
 }
 

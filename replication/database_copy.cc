@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "echofs/v1/replication.pb.h"
 #include "replication/digest.h"
+#include "replication/failpoint.h"
 #include "replication/limits.h"
 #include "replication/ltx.h"
 #include "replication/status_macros.h"
@@ -38,12 +39,15 @@ class Copier {
     ECHOFS_ASSIGN_OR_RETURN(
         file_, storage_->Open(temporary_->path(), OpenOptions{.create = true, .truncate = true}));
     ECHOFS_RETURN_IF_ERROR(Receive());
+    Failpoint("copy.pages.after");
     ECHOFS_RETURN_IF_ERROR(WaitForLog());
     ECHOFS_RETURN_IF_ERROR(ApplyLog());
     if (rewind_) return FinishRewind();
     ECHOFS_RETURN_IF_ERROR(file_->Truncate(FileSize(end_.page_count)));
     ECHOFS_RETURN_IF_ERROR(CheckDigest());
+    Failpoint("copy.sync.before");
     ECHOFS_RETURN_IF_ERROR(file_->Sync());
+    Failpoint("copy.sync.after");
     return CompletedCopy{end_, end_index_, std::move(temporary_), std::nullopt, fetched_};
   }
 

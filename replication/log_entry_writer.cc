@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "replication/failpoint.h"
 #include "replication/status_macros.h"
 
 namespace echofs {
@@ -70,13 +71,17 @@ absl::StatusOr<LogIndex> LogEntryWriter::Commit(const LogEntry& entry) {
   }
   if (status.ok()) status = log_->Admit(&full);
   if (status.ok()) status = WriteRecord(&full);
-  if (status.ok()) log_->Publish(full);
+  if (status.ok()) {
+    Failpoint("log.append.after");
+    log_->Publish(full);
+  }
   Finish(status.ok());
   if (!status.ok()) return status;
   return full.index;
 }
 
 absl::Status LogEntryWriter::WriteRecord(LogEntry* entry) {
+  Failpoint("log.append.before");
   const std::string header = EncodeEntryHeader(*entry);
   std::uint8_t trailer[kRecordTrailerSize];
   if (!checksum_.has_value()) {
@@ -90,6 +95,7 @@ absl::Status LogEntryWriter::WriteRecord(LogEntry* entry) {
   StoreBe64(trailer, checksum_->Value());
   buffer_.insert(buffer_.end(), std::begin(trailer), std::end(trailer));
   ECHOFS_RETURN_IF_ERROR(file_->WriteAt(offset_ + HeaderSize() + flushed_, buffer_));
+  Failpoint("log.header.before");
   return file_->WriteAt(offset_, AsBytes(header));
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "replication/failpoint.h"
 #include "replication/limits.h"
 #include "replication/ltx.h"
 #include "replication/status_macros.h"
@@ -84,12 +85,14 @@ absl::StatusOr<RewindPlans> PlanRewind(const ChangeLog& log, LogIndex after) {
 absl::StatusOr<LogCut> RewindLog(const RewindContext& context, const CommonPoint& common) {
   ECHOFS_RETURN_IF_ERROR(
       context.orphans->Keep(*context.log, common, context.primary, context.primary_term));
+  Failpoint("rewind.keep.after");
   LogCut cut;
   cut.after = common.index;
   ECHOFS_ASSIGN_OR_RETURN(cut.plans, PlanRewind(*context.log, common.index));
   std::vector<std::string> names;
   for (const auto& [name, plan] : cut.plans) names.push_back(name);
   ECHOFS_RETURN_IF_ERROR(context.target->ForgetPositions(names));
+  Failpoint("rewind.forget.after");
   ECHOFS_RETURN_IF_ERROR(context.log->TruncateAfter(common.index));
   return cut;
 }

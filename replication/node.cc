@@ -356,7 +356,7 @@ void Node::MaintenanceLoop() {
       const absl::Duration tick = std::min(kMaintenanceTick, options_.maintenance_interval);
       if (mutex_.AwaitWithTimeout(absl::Condition(&stopping_), tick)) return;
     }
-    if (absl::Now() < next && log_->size_bytes() < size + kMaintenanceLogGrowth) continue;
+    if (absl::Now() < next && log_->size_bytes() < size + options_.maintenance_growth) continue;
     const absl::Status status = Maintain();
     next = absl::Now() + options_.maintenance_interval;
     size = log_->size_bytes();

@@ -50,6 +50,7 @@ struct NodeOptions {
   // Where commits wait for the nodes in sync; null when they do not. Not owned.
   CommitAcks* acks = nullptr;
   absl::Duration maintenance_interval = kMaintenanceInterval;
+  std::uint64_t maintenance_growth = kMaintenanceLogGrowth;  // bytes
 };
 
 // A candidate is a replica that stands for primary, with nobody to follow.

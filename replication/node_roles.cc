@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "replication/failpoint.h"
 #include "replication/grpc_client.h"
 #include "replication/node.h"
 #include "replication/replica.h"
@@ -55,12 +56,16 @@ absl::Status Node::TakeOver(Term term) {
     absl::MutexLock lock(&mutex_);
     replica_ = nullptr;
   }
+  Failpoint("takeover.become_primary.before");
   ECHOFS_RETURN_IF_ERROR(target_->BecomePrimary(term));
+  Failpoint("takeover.become_primary.after");
   target_leads_ = true;
   writers_stopped_ = true;
   ECHOFS_ASSIGN_OR_RETURN(PrimaryIdentity identity, MakeIdentity(term));
   ECHOFS_RETURN_IF_ERROR(OpenTerm(term));
+  Failpoint("takeover.open_term.after");
   ECHOFS_RETURN_IF_ERROR(SaveRole(NodeRole::kPrimary));
+  Failpoint("takeover.save_role.after");
   auto primary = std::make_shared<Primary>(std::move(identity), log_, target_, [this] {
     if (driver_ != nullptr) driver_->FollowersChanged();
   });
@@ -73,6 +78,7 @@ absl::Status Node::TakeOver(Term term) {
     role_error_.clear();
   }
   ECHOFS_RETURN_IF_ERROR(target_->ResumeWriters());
+  Failpoint("takeover.resume.after");
   writers_stopped_ = false;
   spdlog::info("node {} is the primary, term {} from entry {} on", options_.node_id, term.value,
                log_->last_index().value);
@@ -141,7 +147,9 @@ absl::Status Node::OpenTerm(Term term) {
 }
 
 absl::Status Node::StopWriters(absl::Duration patience) {
+  Failpoint("stepdown.stop_writers.before");
   ECHOFS_RETURN_IF_ERROR(target_->StopWriters(absl::Now() + patience));
+  Failpoint("stepdown.stop_writers.after");
   writers_stopped_ = true;
   return absl::OkStatus();
 }
@@ -185,10 +193,13 @@ absl::Status Node::TryStepDown() {
   if (target_leads_) {
     if (!writers_stopped_) ECHOFS_RETURN_IF_ERROR(StopWriters(absl::ZeroDuration()));
     ECHOFS_RETURN_IF_ERROR(target_->BecomeReplica());
+    Failpoint("stepdown.become_replica.after");
     target_leads_ = false;
     writers_stopped_ = false;
   }
-  return replica() == nullptr ? StartReplica() : absl::OkStatus();
+  if (replica() == nullptr) ECHOFS_RETURN_IF_ERROR(StartReplica());
+  Failpoint("stepdown.replica.after");
+  return absl::OkStatus();
 }
 
 absl::Status Node::StartReplica() {

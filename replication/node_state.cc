@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "replication/bytes.h"
+#include "replication/failpoint.h"
 #include "replication/limits.h"
 #include "replication/status_macros.h"
 
@@ -85,6 +86,7 @@ absl::Status SaveNodeState(Storage& storage, const std::string& data_directory,
       json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   const std::string path = StatePath(data_directory);
   const std::string temporary = path + ".new";
+  Failpoint("state.write.before");
   ECHOFS_RETURN_IF_ERROR(storage.MakeDirectories(data_directory));
   {
     ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file,
@@ -92,7 +94,9 @@ absl::Status SaveNodeState(Storage& storage, const std::string& data_directory,
     ECHOFS_RETURN_IF_ERROR(file->WriteAt(0, AsBytes(text)));
     ECHOFS_RETURN_IF_ERROR(file->Sync());
   }
+  Failpoint("state.rename.before");
   ECHOFS_RETURN_IF_ERROR(storage.Rename(temporary, path));
+  Failpoint("state.rename.after");
   return storage.SyncDirectory(data_directory);
 }
 

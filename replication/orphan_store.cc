@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "replication/failpoint.h"
 #include "replication/limits.h"
 #include "replication/orphan_file.h"
 #include "replication/status_macros.h"
@@ -160,6 +161,7 @@ absl::Status OrphanStore::WriteFile(const ChangeLog& log, OrphanInfo info) {
     options.truncate = true;
     options.mode = 0600;
     ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, storage_->Open(temporary, options));
+    Failpoint("rewind.orphans_write.before");
     const std::uint64_t begin = EncodeOrphanHeader(info, 0).size();
     FileSink sink(file.get(), begin);
     const std::unique_ptr<LogReader> reader = log.Read(info.first);
@@ -190,7 +192,9 @@ absl::Status OrphanStore::WriteFile(const ChangeLog& log, OrphanInfo info) {
 
 absl::Status OrphanStore::Publish(const std::string& temporary, const OrphanInfo& info) {
   const std::string path = PathOf(info.id);
+  Failpoint("rewind.orphans_rename.before");
   ECHOFS_RETURN_IF_ERROR(storage_->Rename(temporary, path));
+  Failpoint("rewind.orphans_rename.after");
   const absl::Status synced = storage_->SyncDirectory(directory_);
   // Whether it is there must be certain, or it might be kept a second time.
   if (!synced.ok()) storage_->Remove(path).IgnoreError();

@@ -9,6 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "echofs/v1/replication.pb.h"
+#include "replication/failpoint.h"
 #include "replication/limits.h"
 #include "replication/status_macros.h"
 #include "replication/wire.h"
@@ -249,7 +250,9 @@ absl::Status ReplicaStream::SyncAndAcknowledge() {
   request.mutable_ack()->set_applied_index(applied.value);
   request.mutable_ack()->set_term(primary_term_.value);
   // A failed write means that the stream is dead, which the receiving thread finds out.
+  Failpoint("apply.receive_ack.before");
   call_->Write(request);
+  Failpoint("apply.receive_ack.after");
   acked_synced_ = synced_;
   acked_applied_ = applied;
   acked_once_ = true;

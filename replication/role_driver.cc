@@ -7,6 +7,7 @@
 
 #include "absl/time/clock.h"
 #include "replication/boot_time.h"
+#include "replication/failpoint.h"
 
 namespace echofs {
 namespace {
@@ -235,16 +236,39 @@ absl::StatusOr<LeaseRecord> RoleDriver::Make(const LeaseCall& call) {
   };
   const std::string& self = options_.node_id;
   switch (call.kind) {
-    case LeaseCall::Kind::kAcquire:
-      return lease_->Acquire(self, options_.address, call.revision, call.in_sync, options_.ttl);
-    case LeaseCall::Kind::kRenew:
-      return lease_->Renew(call.term, self, options_.ttl);
-    case LeaseCall::Kind::kSetInSync:
-      return lease_->SetInSync(call.term, self, call.revision, call.in_sync);
-    case LeaseCall::Kind::kTransfer:
-      return lease_->Transfer(call.term, self, call.target_id, call.target_address, options_.ttl);
-    case LeaseCall::Kind::kRelease:
-      return empty(lease_->Release(call.term, self));
+    case LeaseCall::Kind::kAcquire: {
+      Failpoint("lease.acquire.before");
+      absl::StatusOr<LeaseRecord> reply =
+          lease_->Acquire(self, options_.address, call.revision, call.in_sync, options_.ttl);
+      Failpoint("lease.acquire.after");
+      return reply;
+    }
+    case LeaseCall::Kind::kRenew: {
+      Failpoint("lease.renew.before");
+      absl::StatusOr<LeaseRecord> reply = lease_->Renew(call.term, self, options_.ttl);
+      Failpoint("lease.renew.after");
+      return reply;
+    }
+    case LeaseCall::Kind::kSetInSync: {
+      Failpoint("lease.in_sync.before");
+      absl::StatusOr<LeaseRecord> reply =
+          lease_->SetInSync(call.term, self, call.revision, call.in_sync);
+      Failpoint("lease.in_sync.after");
+      return reply;
+    }
+    case LeaseCall::Kind::kTransfer: {
+      Failpoint("lease.transfer.before");
+      absl::StatusOr<LeaseRecord> reply =
+          lease_->Transfer(call.term, self, call.target_id, call.target_address, options_.ttl);
+      Failpoint("lease.transfer.after");
+      return reply;
+    }
+    case LeaseCall::Kind::kRelease: {
+      Failpoint("lease.release.before");
+      absl::StatusOr<LeaseRecord> reply = empty(lease_->Release(call.term, self));
+      Failpoint("lease.release.after");
+      return reply;
+    }
     case LeaseCall::Kind::kAnnounce:
       return empty(lease_->Announce(call.announcement, options_.ttl));
     case LeaseCall::Kind::kWithdraw:

@@ -72,6 +72,24 @@ TEST_CASE("L5: a journal whose super-journal is still there is rolled back") {
   CHECK(f.capture_->position() == before);
 }
 
+TEST_CASE("L5: a super-journal is looked for below the root, never in the mount") {
+  CaptureFixture f;
+  MakeHotJournal(f);
+  const std::string mount_point = f.directory_ / "mnt";
+  std::filesystem::create_directory(mount_point);
+  NameSuperJournal(f.path_ + "-journal", mount_point + "/x.db-mj012345678");
+  RecoveryContext context = ContextOf(f);
+  context.mount_point = mount_point;
+  REQUIRE(PosixStorage()->Open(mount_point + "/x.db-mj012345678", {.create = true}).ok());
+  auto fate = RecoverJournal(context, "x.db");
+  REQUIRE(fate.ok());
+  CHECK(*fate == JournalFate::kCommitted);
+  REQUIRE(PosixStorage()->Open(f.directory_ / "x.db-mj012345678", {.create = true}).ok());
+  fate = RecoverJournal(context, "x.db");
+  REQUIRE(fate.ok());
+  CHECK(*fate == JournalFate::kRolledBack);
+}
+
 TEST_CASE("L5: a journal whose super-journal is gone belongs to a committed transaction") {
   CaptureFixture f;
   const DatabasePosition before = MakeHotJournal(f);
