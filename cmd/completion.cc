@@ -88,7 +88,7 @@ std::string ZshCase(const Place& place) {
   for (const OptionDescription& option : place.command->options) {
     for (const std::string& name : option.names) options.emplace_back(name, option.help);
   }
-  return fmt::format("    (\"{}\") commands=({} ) options=({} ) ;;\n", place.path,
+  return fmt::format("    (\"{}\") subcommands=({} ) flags=({} ) ;;\n", place.path,
                      ZshEntries(commands), ZshEntries(options));
 }
 
@@ -152,7 +152,7 @@ std::string ZshCompletion(const CommandDescription& program) {
 # Completion of echofs for zsh, made by 'echofs completion zsh'.
 _echofs() {{
   local command= i
-  local -a commands options
+  local -a subcommands flags
   for ((i = 2; i < CURRENT; i++)); do
     if [[ $words[i] == -- ]]; then
       shift $i words
@@ -175,8 +175,8 @@ _echofs() {{
       OptionPatterns(places, IsOther));
   for (const Place& place : places) script += ZshCase(place);
   return script + R"(  esac
-  ((#commands)) && _describe command commands
-  _describe -o option options
+  ((#subcommands)) && _describe command subcommands
+  _describe -o option flags
 }
 if [[ $funcstack[1] == _echofs ]]; then
   _echofs "$@"
