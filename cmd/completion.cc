@@ -75,7 +75,9 @@ std::string BashWords(const CommandDescription& command) {
 // Entries of zsh's _describe, "word:what it is".
 std::string ZshEntries(const std::vector<std::pair<std::string, std::string>>& words) {
   std::string entries;
-  for (const auto& [word, help] : words) entries += " " + Quoted(word + ":" + help);
+  for (const auto& [word, help] : words) {
+    entries += fmt::format(" {}", Quoted(fmt::format("{}:{}", word, help)));
+  }
   return entries;
 }
 
