@@ -52,7 +52,7 @@ class ServiceManagerTest(harness.ClusterTest):
         self.manager = ServiceManager(os.path.join(self.directory, "notify"))
         self.addCleanup(self.manager.socket.close)
 
-    def test_a_node_says_that_it_is_ready_that_it_lives_and_that_it_stops(self):
+    def test_mount_says_that_it_is_ready_that_it_lives_and_that_it_stops(self):
         node = self.node("alone", prefix=self.manager.prefix(watchdog_seconds=3))
         node.start()
         self.manager.wait_for(WATCHDOG, 3)
@@ -78,7 +78,7 @@ class ServiceManagerTest(harness.ClusterTest):
         self.manager.wait_for(WATCHDOG, answered + 2)
         self.assertIn(".lag can be read again", cluster.replica.log_text())
 
-    def test_commands_of_the_node_do_not_inherit_the_socket(self):
+    def test_commands_do_not_inherit_the_socket(self):
         node = self.node("alone", prefix=self.manager.prefix(watchdog_seconds=3))
         node.command = ["sh", "-c", f"env > {self.directory}/environment"]
         node.start(wait=False)
