@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "cmd/command_description.h"
+
 namespace echofs::cmd {
 namespace {
 
@@ -14,13 +16,16 @@ int Say(const absl::Status& status, int exit_code) {
 }  // namespace
 
 void AddNodeOptions(CLI::App* command, ConfigFlags* flags) {
-  command->add_option("--config", flags->config_file, "Configuration file (echofs.yml)");
-  command->add_option("--data-dir", flags->data_dir, "Data directory of the node");
+  command->add_option("--config", flags->config_file, "Configuration file (echofs.yml)")
+      ->type_name(kFileValue);
+  command->add_option("--data-dir", flags->data_dir, "Data directory of the node")
+      ->type_name(kDirectoryValue);
 }
 
 void AddConfigOptions(CLI::App* command, ConfigFlags* flags) {
   AddNodeOptions(command, flags);
-  command->add_option("--fuse-dir", flags->fuse_dir, "Directory to mount on");
+  command->add_option("--fuse-dir", flags->fuse_dir, "Directory to mount on")
+      ->type_name(kDirectoryValue);
   command->add_option("--grpc-listen", flags->grpc_listen, "Listen for other nodes, host:port");
   command->add_option("--grpc-advertise", flags->grpc_advertise,
                       "Where other nodes reach this one, host:port (default: as --grpc-listen)");

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,6 +33,14 @@ void AddConfigCommand(CLI::App* app, int* exit_code);
 void AddLeaseServerCommand(CLI::App* app, int* exit_code);
 void AddVersionCommand(CLI::App* app, int* exit_code);
 void AddFailpointsCommand(CLI::App* app, int* exit_code);
+// These describe all commands that `app` has when the command line has been parsed.
+void AddCompletionCommand(CLI::App* app, int* exit_code);
+void AddManCommand(CLI::App* app, int* exit_code);
+
+// Whether "-- CMD ARGS" may follow this subcommand.
+inline bool RunsCommand(std::string_view subcommand) {
+  return subcommand == "mount" || subcommand == "run";
+}
 
 // Options that several commands share.
 void AddNodeOptions(CLI::App* command, ConfigFlags* flags);    // --config, --data-dir

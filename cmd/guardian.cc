@@ -21,6 +21,8 @@
 #include "cmd/fuse_mount.h"
 #include "cmd/guardian_link.h"
 #include "cmd/mount_helper.h"
+#include "cmd/mount_probe.h"
+#include "cmd/service_notify.h"
 #include "cmd/unique_fd.h"
 #include "replication/status_macros.h"
 
@@ -30,6 +32,8 @@ namespace {
 using Clock = Supervisor::Clock;
 
 constexpr int kHelperEndMillisMax = 2000;
+// Of the service manager's timeout: how often it is told that all is well.
+constexpr int kWatchdogParts = 3;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 
@@ -54,10 +58,13 @@ class Guardian {
   [[noreturn]] void BeDaemon(pid_t guardian);
   bool CommandRuns() const { return supervisor_ && supervisor_->running(); }
 
+  int PollTimeoutMillis() const;
   void WaitForEvent();
   void OnSignals();
   void OnStopSignal(int signal, bool from_terminal);
   void OnLinkMessage();
+  void OnReady();
+  void BeginStop();
   void ReapChildren();
   void OnDaemonExit(int wait_status);
   bool AtStep() const { return steps_done_ < options_.steps.size(); }
@@ -68,6 +75,7 @@ class Guardian {
 
   const GuardianOptions& options_;
   const DaemonFunction& run_daemon_;
+  const ServiceNotify notify_ = ServiceNotify::FromEnvironment();
   sigset_t original_mask_;
   UniqueFd signals_;
   FuseMount mount_;
@@ -78,7 +86,10 @@ class Guardian {
   UniqueFd helper_alive_;    // read end: closed when the helper has ended
   UniqueFd helper_living_;   // write end, until the daemon is forked
   pid_t daemon_ = 0;
-  bool stopping_ = false;
+  bool ready_ = false;
+  bool stopping_ = false;            // a signal asked for it
+  bool stop_begun_ = false;          // for whatever reason
+  std::optional<MountProbe> probe_;  // for the service manager's watchdog
   std::size_t steps_done_ = 0;
   std::optional<Supervisor> supervisor_;  // of the step, then of the command
   std::optional<int> daemon_exit_;        // exit code
@@ -180,18 +191,24 @@ int Guardian::Run() {
   return ExitCode();
 }
 
-void Guardian::WaitForEvent() {
-  int timeout_ms = -1;
-  if (supervisor_ && supervisor_->deadline()) {
-    const auto left = *supervisor_->deadline() - Clock::now();
-    const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
-    timeout_ms = static_cast<int>(std::max<decltype(ms)>(ms, 0));
+int Guardian::PollTimeoutMillis() const {
+  std::optional<Clock::time_point> next;
+  if (supervisor_) next = supervisor_->deadline();
+  if (probe_ && probe_->deadline() && (!next || *probe_->deadline() < *next)) {
+    next = probe_->deadline();
   }
+  if (!next) return -1;
+  const auto ms = std::chrono::ceil<std::chrono::milliseconds>(*next - Clock::now()).count();
+  return static_cast<int>(std::max<decltype(ms)>(ms, 0));
+}
+
+void Guardian::WaitForEvent() {
   std::array<pollfd, 2> fds = {{{signals_.get(), POLLIN, 0}, {link_.get(), POLLIN, 0}}};
-  if (::poll(fds.data(), fds.size(), timeout_ms) < 0) return;
+  if (::poll(fds.data(), fds.size(), PollTimeoutMillis()) < 0) return;
   if (fds[1].revents != 0) OnLinkMessage();
   if (fds[0].revents != 0) OnSignals();
   if (supervisor_) supervisor_->Tick(Clock::now());
+  if (probe_) probe_->Tick(Clock::now());
 }
 
 void Guardian::OnSignals() {
@@ -219,6 +236,7 @@ void Guardian::OnSignals() {
 
 void Guardian::OnStopSignal(int signal, bool from_terminal) {
   stopping_ = true;
+  BeginStop();
   if (CommandRuns()) {
     // A second ^C makes many programs end without order; the terminal has sent the first one
     // itself.
@@ -233,11 +251,31 @@ void Guardian::OnLinkMessage() {
   if (message.empty()) {
     link_.Reset();  // the daemon is dying; SIGCHLD follows
   } else if (message[0] == kLinkReady) {
-    if (!supervisor_) StartNext();
+    if (!ready_) OnReady();
   } else if (message[0] == kLinkUnmount) {
+    BeginStop();
     const absl::Status status = Unmount(mount_.ref);
     SendLinkMessage(link_.get(), kLinkUnmounted + Text(status)).IgnoreError();
   }
+}
+
+void Guardian::OnReady() {
+  ready_ = true;
+  if (!stop_begun_) {
+    notify_.Ready();
+    if (const auto timeout = notify_.watchdog_timeout()) {
+      probe_.emplace(mount_.ref.mount_point + "/" + options_.probe_file, *timeout / kWatchdogParts,
+                     Clock::now());
+    }
+  }
+  StartNext();
+}
+
+void Guardian::BeginStop() {
+  if (stop_begun_) return;
+  stop_begun_ = true;
+  notify_.Stopping();
+  if (probe_) probe_->Stop();
 }
 
 void Guardian::StartNext() {
@@ -249,6 +287,7 @@ void Guardian::StartNext() {
   if (const absl::Status status = supervisor_->Start(); !status.ok()) {
     spdlog::error("{}", Text(status));
     command_exit_ = supervisor_->exit_code();
+    BeginStop();
     ::kill(daemon_, SIGTERM);
   }
 }
@@ -261,6 +300,8 @@ void Guardian::ReapChildren() {
       OnDaemonExit(status);
     } else if (supervisor_ && supervisor_->OnChildExit(pid, status) && !daemon_exit_) {
       OnCommandExit();
+    } else if (probe_ && probe_->OnChildExit(pid, status)) {
+      notify_.AnswerWatchdog();
     }
   }
 }
@@ -279,11 +320,13 @@ void Guardian::OnCommandExit() {
         options_.steps[steps_done_][0], code);
   }
   command_exit_ = code;
+  BeginStop();
   ::kill(daemon_, SIGTERM);
 }
 
 void Guardian::OnDaemonExit(int wait_status) {
   daemon_exit_ = ShellExitCode(wait_status);
+  BeginStop();
   AbortAndDetach(mount_.ref);
   if (WIFSIGNALED(wait_status)) {
     spdlog::error("the daemon was killed by signal {} ({}); the mount {} has been removed",

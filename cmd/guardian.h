@@ -4,7 +4,8 @@
 //     command
 //       |- daemon         serves the mount; its main thread never touches it
 //       |    `- helper    own session; sees the daemon's and the guardian's death
-//       `- command        what stands after "--", else what `exec` lists, one at a time
+//       |- command        what stands after "--", else what `exec` lists, one at a time
+//       `- probe          reads a file of the mount, for the service manager's watchdog (mount_probe.h)
 //
 // However the daemon ends, and when the guardian ends by force, the mount is gone within a moment
 // and no process hangs in it: whoever survives aborts the connection and detaches the mount.
@@ -27,6 +28,8 @@ struct GuardianOptions {
   std::vector<std::vector<std::string>> steps;
   std::vector<std::string> command;  // empty: none
   std::chrono::milliseconds command_grace = kCommandGrace;
+  // Name of a file in the mount, whose read shows that the daemon answers.
+  std::string probe_file = ".lag";
 };
 
 // Mounts, runs `run_daemon` in a child process, and returns the exit code of `echofs mount` when
@@ -35,6 +38,9 @@ struct GuardianOptions {
 //
 // SIGTERM and SIGINT stop the command or step first (kCommandGrace), then the daemon. SIGHUP goes to the
 // command when there is one, else to the daemon; SIGUSR1 and SIGUSR2 to the command.
+//
+// A service manager that asks for it (service_notify.h) hears READY when the command or the first step is
+// started, or would be, and STOPPING; its watchdog is answered while the mount is.
 int RunGuardian(const GuardianOptions& options, const DaemonFunction& run_daemon);
 
 }  // namespace echofs::cmd

@@ -4,9 +4,11 @@
 #include <csignal>
 #include <memory>
 
+#include "cmd/command_description.h"
 #include "cmd/commands.h"
 #include "cmd/data_directory.h"
 #include "cmd/log_setup.h"
+#include "cmd/service_notify.h"
 #include "replication/lease_server.h"
 #include "replication/status_macros.h"
 
@@ -34,15 +36,18 @@ absl::Status Serve(const LeaseServerFlags& flags) {
   sigaddset(&signals, SIGINT);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 
+  const ServiceNotify notify = ServiceNotify::FromEnvironment();
   ECHOFS_ASSIGN_OR_RETURN(const UniqueFd lock, LockDataDirectory(flags.data_dir));
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<LeaseServer> server,
                           LeaseServer::Start(flags.listen, flags.data_dir + "/lease.db"));
   spdlog::info("the lease server listens on {} and keeps its data in {}", flags.listen,
                flags.data_dir);
+  notify.Ready();
   int signal = 0;
   while (sigwait(&signals, &signal) != 0) {
   }
   spdlog::info("stopping");
+  notify.Stopping();
   server->Stop();
   return absl::OkStatus();
 }
@@ -62,7 +67,8 @@ void AddLeaseServerCommand(CLI::App* app, int* exit_code) {
   const auto flags = std::make_shared<LeaseServerFlags>();
   server->add_option("--listen", flags->listen, "Listen for nodes, host:port")->required();
   server->add_option("--data-dir", flags->data_dir, "Directory for what it must not forget")
-      ->required();
+      ->required()
+      ->type_name(kDirectoryValue);
   server->add_option("--log-level", flags->log.level, "trace, debug, info, warn or error");
   server->footer(
       "Stays in the foreground, logs to stderr, ends on SIGTERM or SIGINT. One server serves any "

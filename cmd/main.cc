@@ -40,10 +40,13 @@ int Main(int argc, char** argv) {
   AddLeaseServerCommand(&app, &exit_code);
   AddVersionCommand(&app, &exit_code);
   AddFailpointsCommand(&app, &exit_code);
+  AddCompletionCommand(&app, &exit_code);
+  AddManCommand(&app, &exit_code);
   // Before any command runs: callbacks of subcommands come after this one.
   app.parse_complete_callback([&] {
     if (own_argc == argc) return;
-    if (!app.got_subcommand("mount") && !app.got_subcommand("run")) {
+    const std::vector<CLI::App*> chosen = app.get_subcommands();
+    if (chosen.empty() || !RunsCommand(chosen.front()->get_name())) {
       throw CLI::ValidationError("'-- CMD' belongs to the commands mount and run only");
     }
     if (command.empty()) throw CLI::ValidationError("there is no command after '--'");

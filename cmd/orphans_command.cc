@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cmd/admin_client.h"
+#include "cmd/command_description.h"
 #include "cmd/commands.h"
 #include "cmd/orphan_export.h"
 #include "cmd/reports.h"
@@ -83,7 +84,8 @@ void AddOrphansCommand(CLI::App* app, int* exit_code) {
   exported
       ->add_option("--to", options->directory,
                    "Directory to write into; files go below it, by database")
-      ->required();
+      ->required()
+      ->type_name(kDirectoryValue);
   CLI::App* discard =
       AddAction(command, "discard", "Delete them for good", Discard, options, exit_code);
   discard->add_option("ID", options->id, "As 'echofs orphans list' shows it");
