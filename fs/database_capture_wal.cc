@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "fs/capture_pages.h"
 #include "replication/digest.h"
 #include "replication/status_macros.h"
@@ -68,7 +69,11 @@ void DatabaseCapture::Enqueue(std::vector<WalCommit> commits) {
   if (commits.empty()) return;
   // Of a database whose files were copied here this may be the first that is known.
   wal_mode_ = true;
-  for (WalCommit& commit : commits) pending_.push_back(std::move(commit));
+  const absl::Time now = absl::Now();
+  for (WalCommit& commit : commits) {
+    commit.captured = now;
+    pending_.push_back(std::move(commit));
+  }
   context_.wake();
 }
 
@@ -308,6 +313,7 @@ absl::Status DatabaseCapture::RecordWalCommit(const WalCommit& commit) {
     wal_hashes_.insert(recorded->page_hashes[i]);
   }
   position_ = std::move(recorded->position);
+  context_.metrics->commit.Observe(absl::Now() - commit.captured);
   return absl::OkStatus();
 }
 
