@@ -136,6 +136,7 @@ absl::Status Daemon::StartHttp() {
   if (config_.http.listen.empty()) return absl::OkStatus();
   ECHOFS_ASSIGN_OR_RETURN(http_, HttpServer::Listen(config_.http.listen, {}));
   http_->Serve(&endpoints_);
+  spdlog::info("HTTP: http://{}/metrics, /health, /info, /events", http_->address());
   return absl::OkStatus();
 }
 

@@ -14,7 +14,11 @@ from http_client import Events, Metrics, connect, get, get_json
 
 ANY_PORT = "127.0.0.1:0"
 NAME = "app.db"
-DASHBOARD = os.path.join(os.path.dirname(__file__), "../../docker/grafana-dashboard.json")
+ROOT = os.path.join(os.path.dirname(__file__), "../..")
+
+
+def metrics_named_in(text):
+    return set(re.findall(r"\bechofs_\w+", text))
 
 
 class HttpTest(harness.ClusterTest):
@@ -126,7 +130,7 @@ class HttpTest(harness.ClusterTest):
 class HttpMembersTest(members.MembersTest):
     """With a lease server."""
 
-    def test_the_dashboard_shows_what_nodes_export(self):
+    def test_dashboard_and_documents_name_what_nodes_export(self):
         cluster = self.members(count=2, min_sync_replicas=1, http=ANY_PORT)
         leader = cluster.leader()
         leader.execute(NAME, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE t(x)")
@@ -136,14 +140,17 @@ class HttpMembersTest(members.MembersTest):
         self.assertGreater(metrics["echofs_sync_wait_duration_seconds_count"], 0)
         self.assertGreater(metrics["echofs_lease_expiry_seconds"], 0)
         self.assertEqual(metrics["echofs_in_sync_nodes"], 2)
-        exported = set()
+        samples, families = set(), set()
         for node in cluster.running():
-            exported |= Metrics(node).names()
-        with open(DASHBOARD, encoding="utf-8") as file:
-            text = json.dumps(json.load(file))
-        named = set(re.findall(r"\bechofs_\w+", text))
-        self.assertGreater(len(named), 20)
-        self.assertLessEqual(named, exported, "the dashboard names metrics that nobody exports")
+            metrics = Metrics(node)
+            samples |= metrics.names()
+            families |= set(metrics.types)
+        with open(os.path.join(ROOT, "docker/grafana-dashboard.json"), encoding="utf-8") as file:
+            shown = metrics_named_in(json.dumps(json.load(file)))
+        self.assertGreater(len(shown), 20)
+        self.assertLessEqual(shown, samples, "the dashboard shows metrics that nobody exports")
+        with open(os.path.join(ROOT, "docs/operations.md"), encoding="utf-8") as file:
+            self.assertEqual(metrics_named_in(file.read()), families)
 
     def test_events_have_each_transaction_once_across_handoffs_and_resumptions(self):
         cluster = self.members(http=ANY_PORT)
