@@ -82,6 +82,7 @@ NodeStatus Read(const v1::GetStatusResponse& from) {
   status.pid = from.pid();
   status.orphans = from.orphans();
   status.rewinds = {from.rewound_databases(), from.rewound_pages(), from.rewound_bytes()};
+  status.http = from.http();
   return status;
 }
 

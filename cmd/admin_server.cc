@@ -84,6 +84,7 @@ void Fill(const NodeStatus& from, v1::GetStatusResponse* to) {
   to->set_rewound_databases(from.rewinds.databases);
   to->set_rewound_pages(from.rewinds.pages);
   to->set_rewound_bytes(from.rewinds.bytes);
+  to->set_http(from.http);
 }
 
 void Fill(const ChangeSetSummary& from, v1::ChangeSetInfo* to) {

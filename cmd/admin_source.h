@@ -73,6 +73,7 @@ struct NodeStatus {
   std::uint64_t log_size_bytes = 0;
   std::uint64_t orphans = 0;  // change sets that the cluster's history lacks
   RewindStats rewinds;        // since the start
+  std::string http;           // host:port of the HTTP server; empty without one
   // Filled in by the admin server.
   std::string version;
   std::uint64_t pid = 0;

@@ -29,6 +29,9 @@ void AddConfigOptions(CLI::App* command, ConfigFlags* flags) {
   command->add_option("--grpc-listen", flags->grpc_listen, "Listen for other nodes, host:port");
   command->add_option("--grpc-advertise", flags->grpc_advertise,
                       "Where other nodes reach this one, host:port (default: as --grpc-listen)");
+  command->add_option("--http-listen", flags->http_listen,
+                      "Metrics, health and events over HTTP, host:port or off (default: "
+                      "127.0.0.1:20203)");
   command->add_option(
       "--lease-primary", flags->lease_primary,
       "The primary's --grpc-advertise; the node where both are equal is the primary");

@@ -64,6 +64,11 @@ absl::Status ApplyFlags(const ConfigFlags& flags, Config* config) {
       ApplyAddress("--grpc-advertise", flags.grpc_advertise, &config->grpc.advertise));
   ECHOFS_RETURN_IF_ERROR(
       ApplyAddress("--lease-primary", flags.lease_primary, &config->lease.primary));
+  if (flags.http_listen) {
+    absl::StatusOr<std::string> address = ParseHttpListen(*flags.http_listen);
+    if (!address.ok()) return BadFlag("--http-listen", address.status());
+    config->http.listen = *std::move(address);
+  }
   if (flags.node_id) {
     if (const absl::Status s = CheckNodeId(*flags.node_id); !s.ok()) return BadFlag("--node-id", s);
     config->node.id = *flags.node_id;
@@ -167,6 +172,21 @@ absl::Status CheckLease(const Config& config) {
   return absl::OkStatus();
 }
 
+// Both would want one port; the second one could only say that it is taken.
+absl::Status CheckPorts(const Config& config) {
+  if (config.grpc.listen.empty() || config.http.listen.empty()) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const HostPort grpc, ParseHostPort(config.grpc.listen));
+  ECHOFS_ASSIGN_OR_RETURN(const HostPort http, ParseHostPort(config.http.listen, 0));
+  if (grpc.port != http.port ||
+      (grpc.host != http.host && !grpc.IsAnyAddress() && !http.IsAnyAddress())) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(fmt::format(
+      "grpc.listen is {} and http.listen is {}, which is the same port: set one of them to another "
+      "port, or http.listen (--http-listen) to off",
+      config.grpc.listen, config.http.listen));
+}
+
 absl::Status CheckWhole(const Config& config) {
   if (config.fuse.dir.empty()) {
     return absl::InvalidArgumentError(
@@ -187,6 +207,7 @@ absl::Status CheckWhole(const Config& config) {
         "grpc.advertise is set but grpc.listen is not: other nodes could not reach this one; set "
         "grpc.listen too");
   }
+  ECHOFS_RETURN_IF_ERROR(CheckPorts(config));
   ECHOFS_RETURN_IF_ERROR(CheckReplication(config));
   return CheckLease(config);
 }
@@ -200,6 +221,14 @@ absl::Status CheckNodeId(std::string_view id) {
   return absl::InvalidArgumentError(
       fmt::format("'{}' is not a node name; expected 1 to {} printable characters without spaces",
                   id, kNodeIdSizeMax));
+}
+
+absl::StatusOr<std::string> ParseHttpListen(std::string_view text) {
+  if (text.empty() || text == "off") return "";
+  const absl::StatusOr<HostPort> address = ParseHostPort(text, 0);
+  if (address.ok()) return address->ToString();
+  return absl::InvalidArgumentError(
+      fmt::format("{}; 'off' does without", std::string(address.status().message())));
 }
 
 absl::Status CheckLogLevel(std::string_view level) {

@@ -47,7 +47,7 @@ struct Config {
         advertise;  // host:port at which the other nodes reach this one; empty with `listen`
   } grpc;
   struct Http {
-    std::string listen = "127.0.0.1:20203";
+    std::string listen = "127.0.0.1:20203";  // host:port, port 0: any; empty: do not listen
   } http;
   struct Lease {
     LeaseType type = LeaseType::kStatic;
@@ -84,6 +84,7 @@ struct ConfigFlags {
   std::optional<std::string> data_dir;
   std::optional<std::string> grpc_listen;
   std::optional<std::string> grpc_advertise;
+  std::optional<std::string> http_listen;
   std::optional<std::string> lease_primary;
   std::optional<std::string> node_id;
   std::optional<std::string> log_level;
@@ -107,6 +108,8 @@ absl::StatusOr<std::string> FindDataDir(const ConfigFlags& flags, const Environm
 std::string AdminSocketPath(const std::string& data_dir);
 
 // Checks of single values that flags share with the file. InvalidArgument says what was expected.
+// The value of http.listen: host:port, or empty for "off".
+absl::StatusOr<std::string> ParseHttpListen(std::string_view text);
 absl::Status CheckNodeId(std::string_view id);
 absl::Status CheckLogLevel(std::string_view level);
 

@@ -32,6 +32,7 @@ int Check(const ConfigFlags& flags) {
     std::printf("listens   %s, reached at %s\n", config->grpc.listen.c_str(),
                 config->grpc.advertise.c_str());
   }
+  std::printf("http      %s\n", config->http.listen.empty() ? "off" : config->http.listen.c_str());
   for (const ExecCommand& command : config->exec) {
     const bool skipped = command.if_candidate && !config->lease.candidate;
     std::printf("%s     %s%s\n", skipped ? "skips" : "runs ", command.text.c_str(),

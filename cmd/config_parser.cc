@@ -114,9 +114,8 @@ absl::Status SetMinSyncReplicas(Config* config, const std::string& text) {
 }
 
 absl::Status SetHttpListen(Config* config, const std::string& text) {
-  ECHOFS_ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(text));
-  if (address.ToString() == config->http.listen) return absl::OkStatus();
-  return NotSupported("the HTTP server", "remove the key");
+  ECHOFS_ASSIGN_OR_RETURN(config->http.listen, ParseHttpListen(text));
+  return absl::OkStatus();
 }
 
 absl::Status SetLogFormat(Config* config, const std::string& text) {

@@ -147,7 +147,7 @@ std::string HostPort::ToString() const { return fmt::format("{}:{}", host, port)
 
 bool HostPort::IsAnyAddress() const { return host == "0.0.0.0" || host == "[::]"; }
 
-absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
+absl::StatusOr<HostPort> ParseHostPort(std::string_view text, std::uint16_t lowest_port) {
   const std::size_t colon = text.rfind(':');
   if (colon == 0) {
     return absl::InvalidArgumentError(fmt::format(
@@ -160,7 +160,7 @@ absl::StatusOr<HostPort> ParseHostPort(std::string_view text) {
     const bool bracketed = host.front() == '[' && host.back() == ']' && host.size() > 2;
     const bool host_ok = host.find_first_of(" \t\r\n/") == std::string_view::npos &&
                          (bracketed || host.find_first_of("[]:") == std::string_view::npos);
-    if (host_ok && port && port_text.empty() && *port >= 1 && *port <= 65535) {
+    if (host_ok && port && port_text.empty() && *port >= lowest_port && *port <= 65535) {
       return HostPort{std::string(host), static_cast<std::uint16_t>(*port)};
     }
   }

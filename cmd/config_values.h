@@ -45,8 +45,8 @@ struct HostPort {
   bool IsAnyAddress() const;
 };
 
-// "host:port", "[v6-address]:port".
-absl::StatusOr<HostPort> ParseHostPort(std::string_view text);
+// "host:port", "[v6-address]:port". `lowest_port`: 0 where that means any port.
+absl::StatusOr<HostPort> ParseHostPort(std::string_view text, std::uint16_t lowest_port = 1);
 
 // The one of `known` that `word` most likely means: by edit distance of the whole dotted name, or
 // of the part after its last dot. `known` must not be empty.

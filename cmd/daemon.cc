@@ -20,6 +20,8 @@
 #include "cmd/admin_server.h"
 #include "cmd/daemon_status.h"
 #include "cmd/data_directory.h"
+#include "cmd/http_endpoints.h"
+#include "cmd/http_server.h"
 #include "cmd/version.h"
 #include "fs/database_set.h"
 #include "fs/file_system.h"
@@ -36,7 +38,10 @@ namespace {
 
 class Daemon {
  public:
-  explicit Daemon(const DaemonContext& context) : context_(context), config_(context.config) {}
+  explicit Daemon(const DaemonContext& context)
+      : context_(context),
+        config_(context.config),
+        endpoints_(config_, &metrics_, &fuse_metrics_) {}
 
   absl::Status Start();
   // Waits for SIGTERM or SIGINT, or for the end of the mount by other means.
@@ -45,12 +50,15 @@ class Daemon {
 
  private:
   absl::Status OpenData();
+  absl::Status StartHttp();
   absl::Status MakeLease();
   absl::Status StartMount();
   fs::ControlSource ControlSourceOfNode();
 
   const DaemonContext& context_;
   const Config& config_;
+  Metrics metrics_;
+  fs::FuseMetrics fuse_metrics_;
   std::optional<DataDirectory> directory_;
   std::unique_ptr<ChangeLog> log_;
   std::uint64_t segment_size_ = 0;  // bytes
@@ -63,7 +71,9 @@ class Daemon {
   std::unique_ptr<fs::Mount> mount_;
   std::unique_ptr<DaemonStatus> status_;
   std::unique_ptr<AdminServer> admin_;
-  std::thread mount_watch_;  // turns the mount's end into a SIGTERM
+  HttpEndpoints endpoints_;
+  std::unique_ptr<HttpServer> http_;  // null when http.listen is off
+  std::thread mount_watch_;           // turns the mount's end into a SIGTERM
 };
 
 constexpr std::uint64_t kSegmentSizeMin = 64 << 10;  // bytes
@@ -77,7 +87,6 @@ void RaiseFileLimit() {
 }
 
 absl::Status Daemon::OpenData() {
-  ECHOFS_ASSIGN_OR_RETURN(directory_, DataDirectory::Open(config_.data.dir));
   NodeState state;
   absl::StatusOr<NodeState> loaded = LoadNodeState(*PosixStorage(), directory_->path());
   if (loaded.ok()) {
@@ -104,13 +113,14 @@ absl::Status Daemon::OpenData() {
   options.read_only = !config_.IsPrimary();
   if (config_.lease.type != LeaseType::kStatic) options.fence = &fence_;
   if (config_.replication.min_sync_replicas > 0) {
-    acks_ = std::make_unique<CommitAcks>(config_.replication.ack_timeout);
+    acks_ = std::make_unique<CommitAcks>(config_.replication.ack_timeout, &metrics_);
     options.acks = acks_.get();
     options.acknowledge_always = config_.replication.sync_always;
   }
   if (config_.replication.reader_timeout > absl::ZeroDuration()) {
     options.reader_timeout = config_.replication.reader_timeout;
   }
+  options.metrics = &metrics_;
   options.was_replica = state.last_role == "replica";
   options.machine_crashed = !state.boot_id.empty() && state.boot_id != CurrentBootId();
   ECHOFS_ASSIGN_OR_RETURN(databases_, fs::DatabaseSet::Open(options));
@@ -131,6 +141,15 @@ fs::ControlSource Daemon::ControlSourceOfNode() {
   return source;
 }
 
+// Before recovery and the term: a port that cannot be had costs nothing.
+absl::Status Daemon::StartHttp() {
+  if (config_.http.listen.empty()) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(http_, HttpServer::Listen(config_.http.listen, {}));
+  http_->Serve(&endpoints_);
+  spdlog::info("HTTP: http://{}/metrics, /health, /info, /events", http_->address());
+  return absl::OkStatus();
+}
+
 absl::Status Daemon::MakeLease() {
   LeaseOptions options;
   options.type = config_.lease.type;
@@ -148,6 +167,7 @@ absl::Status Daemon::StartMount() {
   fs::MountOptions options;
   options.fuse_descriptor = context_.fuse_fd;
   options.mount_point = context_.mount_point;
+  options.metrics = &fuse_metrics_;
   ECHOFS_ASSIGN_OR_RETURN(mount_, fs::Mount::Start(options, file_system_.get()));
   mount_watch_ = std::thread([this] {
     mount_->WaitUntilEnded();
@@ -163,6 +183,8 @@ absl::Status Daemon::StartMount() {
 absl::Status Daemon::Start() {
   ECHOFS_RETURN_IF_ERROR(ArmFailpointFromEnvironment());
   RaiseFileLimit();
+  ECHOFS_ASSIGN_OR_RETURN(directory_, DataDirectory::Open(config_.data.dir));
+  ECHOFS_RETURN_IF_ERROR(StartHttp());
   ECHOFS_RETURN_IF_ERROR(OpenData());
   NodeOptions options;
   options.data_directory = directory_->path();
@@ -182,11 +204,14 @@ absl::Status Daemon::Start() {
   options.ack_timeout = config_.replication.ack_timeout;
   options.version = Version();
   options.maintenance_growth = segment_size_;
+  options.metrics = &metrics_;
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());
   if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
-  status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
+  status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get(),
+                                           http_ ? http_->address() : "");
+  if (http_) endpoints_.Started(status_.get(), log_.get(), &http_->metrics());
   ECHOFS_ASSIGN_OR_RETURN(admin_,
                           AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));
   node_->WaitSettled();
@@ -210,11 +235,13 @@ void Daemon::Stop() {
   const auto report = [](const absl::Status& status) {
     if (!status.ok()) spdlog::warn("while stopping: {}", std::string(status.message()));
   };
-  // On another thread: this one must not touch the mount, and the node's databases do. The commands' server after
-  // the node, whose end is that of a handoff for which a command waits.
+  endpoints_.Stopping();
+  // On another thread: this one must not touch the mount, and the node's databases do. The servers after the
+  // node, whose end is that of a handoff for which a command waits.
   std::thread([&] {
     if (node_) report(node_->Stop());
     admin_.reset();
+    http_.reset();
     if (databases_) databases_->Stop();
   }).join();
   if (mount_) {

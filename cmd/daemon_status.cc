@@ -8,8 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "cmd/change_set_summary.h"
 #include "cmd/role_change.h"
-#include "replication/ltx.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
@@ -49,19 +49,18 @@ NodeInfo InfoOf(const ClusterNode& node) {
           .lag_ms = node.lag_ms};
 }
 
-absl::StatusOr<std::uint32_t> CountPages(ByteSource& payload) {
-  ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<LtxDecoder> decoder, LtxDecoder::Start(&payload));
-  for (std::uint32_t pages = 0;; ++pages) {
-    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LtxDecoder::Page> page, decoder->Next());
-    if (!page) return pages;
-  }
-}
-
 }  // namespace
 
-NodeStatus DaemonStatus::Status() {
+NodeObservation DaemonStatus::Observe() {
   const echofs::NodeStatus node = node_->status();
-  NodeStatus status;
+  NodeObservation observation;
+  observation.connected = node.connected;
+  observation.applied_index = node.applied_index;
+  observation.lag_ms = node.lag_ms;
+  observation.lease_valid_for = node.lease_valid_for;
+  observation.lease_age = node.lease_age;
+  observation.lease_reachable = node.lease_reachable;
+  NodeStatus& status = observation.status;
   status.node = node.node_id;
   status.role = NodeRoleName(node.role);
   status.ready = node.ready;
@@ -70,7 +69,7 @@ NodeStatus DaemonStatus::Status() {
   status.log_index = node.log_last_index;
   status.log_term = node.log_last_term;
   status.in_sync = node.in_sync;
-  status.databases = Databases();
+  status.databases = Describe(node.databases);
   for (const FollowerStatus& follower : node.replicas) {
     if (!follower.connected) continue;
     const bool in_sync =
@@ -85,18 +84,26 @@ NodeStatus DaemonStatus::Status() {
   status.log_size_bytes = node.log_size_bytes;
   status.orphans = node.orphans;
   status.rewinds = node.rewinds;
-  return status;
+  status.http = http_;
+  return observation;
 }
 
-std::vector<DatabaseInfo> DaemonStatus::Databases() {
+RoleObservation DaemonStatus::ObserveRole() {
+  const echofs::NodeStatus node = node_->status();
+  return {NodeRoleName(node.role), node.term, node.primary_id};
+}
+
+std::vector<DatabaseInfo> DaemonStatus::Databases() { return Describe(node_->status().databases); }
+
+std::vector<DatabaseInfo> DaemonStatus::Describe(const std::vector<DatabaseApplyStatus>& applied) {
   std::map<std::string, DatabaseInfo> infos;
   for (const fs::DatabaseState& state : databases_->States()) {
     infos[state.position.name] = InfoOf(state);
   }
-  for (const DatabaseApplyStatus& applied : node_->status().databases) {
-    DatabaseInfo& info = infos[applied.name];
-    info.name = applied.name;
-    Overlay(applied, &info);
+  for (const DatabaseApplyStatus& database : applied) {
+    DatabaseInfo& info = infos[database.name];
+    info.name = database.name;
+    Overlay(database, &info);
   }
   std::vector<DatabaseInfo> list;
   for (auto& [name, info] : infos) list.push_back(std::move(info));
@@ -118,18 +125,7 @@ absl::Status DaemonStatus::ChangeSets(const std::string& database,
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
     if (!entry) return absl::OkStatus();
     if (entry->database != database) continue;
-    ChangeSetSummary summary;
-    summary.index = entry->index;
-    summary.term = entry->term;
-    summary.txid = entry->txid;
-    summary.kind = entry->kind == EntryKind::kDrop ? "drop" : "change";
-    summary.timestamp_ms = entry->timestamp_ms;
-    summary.bytes = entry->payload_size;
-    summary.page_count = entry->page_count;
-    summary.digest = entry->digest_after;
-    if (entry->kind == EntryKind::kChangeSet) {
-      ECHOFS_ASSIGN_OR_RETURN(summary.pages, CountPages(*reader->Payload()));
-    }
+    ECHOFS_ASSIGN_OR_RETURN(const ChangeSetSummary summary, Summarize(*entry, *reader));
     if (!visit(summary)) return absl::OkStatus();
   }
 }

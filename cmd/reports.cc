@@ -157,7 +157,8 @@ std::string StatusJson(const NodeStatus& status) {
                {"rewinds",
                 {{"databases", status.rewinds.databases},
                  {"pages", status.rewinds.pages},
-                 {"bytes", status.rewinds.bytes}}}},
+                 {"bytes", status.rewinds.bytes}}},
+               {"http", status.http}},
               2);
 }
 
@@ -171,6 +172,7 @@ std::string StatusText(const NodeStatus& status) {
   text += fmt::format("log       index {} (term {}), kept from index {}, {}\n",
                       status.log_index.value, status.log_term.value, status.log_first_index.value,
                       Bytes(status.log_size_bytes));
+  if (!status.http.empty()) text += fmt::format("http      {}\n", status.http);
   if (status.orphans > 0) {
     text += fmt::format(
         "orphans   {} change sets not in the cluster's history: 'echofs orphans list'\n",

@@ -57,6 +57,7 @@
 #include "fs/wal_capture.h"
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
+#include "replication/metrics.h"
 #include "replication/storage.h"
 
 namespace echofs::fs {
@@ -77,6 +78,7 @@ struct CaptureContext {
   bool acknowledged_always = false;
   // Called when LogPending has work; any thread, no lock of the caller's but the capture's own is held.
   std::function<void()> wake;
+  Metrics* metrics = UnobservedMetrics();
 };
 
 // Thread-safe.

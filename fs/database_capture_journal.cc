@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "fs/capture_pages.h"
 #include "replication/digest.h"
 #include "replication/failpoint.h"
@@ -150,6 +151,7 @@ absl::Status DatabaseCapture::EndTransaction() {
 // Appends what differs between the main file and the position. The candidates are the dirty pages and those
 // that the database has grown by; all pages when the page size is new.
 absl::Status DatabaseCapture::RecordMainFile(bool whole) {
+  const absl::Time begin = absl::Now();
   ECHOFS_ASSIGN_OR_RETURN(const sqlite::DatabaseHeader header, ReadMainHeader());
   std::vector<PageNumber> numbers;
   if (whole || NeverCommitted() || header.page_size != position_.page_size) {
@@ -180,6 +182,7 @@ absl::Status DatabaseCapture::RecordMainFile(bool whole) {
                           RecordCommit(*context_.log, context_.term(), position_, draft));
   if (!recorded) return absl::OkStatus();
   position_ = std::move(recorded->position);
+  context_.metrics->commit.Observe(absl::Now() - begin);
   // Should the journal's operation fail now, the transaction goes on from here.
   for (std::size_t i = 0; i < numbers.size(); ++i) dirty_[numbers[i]] = recorded->page_hashes[i];
   return absl::OkStatus();

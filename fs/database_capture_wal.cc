@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/time/clock.h"
 #include "fs/capture_pages.h"
 #include "replication/digest.h"
 #include "replication/failpoint.h"
@@ -69,7 +70,11 @@ void DatabaseCapture::Enqueue(std::vector<WalCommit> commits) {
   if (commits.empty()) return;
   // Of a database whose files were copied here this may be the first that is known.
   wal_mode_ = true;
-  for (WalCommit& commit : commits) pending_.push_back(std::move(commit));
+  const absl::Time now = absl::Now();
+  for (WalCommit& commit : commits) {
+    commit.captured = now;
+    pending_.push_back(std::move(commit));
+  }
   context_.wake();
 }
 
@@ -326,6 +331,7 @@ absl::Status DatabaseCapture::RecordWalCommit(const WalCommit& commit) {
     wal_hashes_.insert(recorded->page_hashes[i]);
   }
   position_ = std::move(recorded->position);
+  context_.metrics->commit.Observe(absl::Now() - commit.captured);
   return absl::OkStatus();
 }
 

@@ -16,6 +16,7 @@ DatabaseSet::DatabaseSet(const DatabaseSetOptions& options,
     : options_(options), read_only_(options.read_only), positions_(std::move(positions)) {
   replica_options_.reader_timeout = options.reader_timeout;
   replica_options_.sync_log = [log = options.log] { return log->Sync(log->last_index()); };
+  replica_options_.metrics = options.metrics;
   term_ = RecoveryTerm(options.log->last_term()).value;  // until this node leads
 }
 
@@ -128,6 +129,7 @@ absl::StatusOr<std::shared_ptr<DatabaseCapture>> DatabaseSet::NewCapture(
   if (options_.fence != nullptr) {
     context.may_commit = [this] { return recovering_ || options_.fence->open(); };
   }
+  context.metrics = options_.metrics;
   context.wake = [this, self] {
     if (auto locked = self->lock()) queue_.Add(std::move(locked));
   };

@@ -27,6 +27,7 @@
 #include "replication/apply_target.h"
 #include "replication/commit_acks.h"
 #include "replication/commit_fence.h"
+#include "replication/metrics.h"
 
 namespace echofs::fs {
 
@@ -47,6 +48,7 @@ struct DatabaseSetOptions {
   bool machine_crashed = false;        // the machine went down since, without an orderly stop
   // How long a mode change waits for readers to leave before their connections are made to fail.
   absl::Duration reader_timeout = absl::InfiniteDuration();
+  Metrics* metrics = UnobservedMetrics();  // not owned
 };
 
 // What status and the list of databases show of one.

@@ -26,12 +26,13 @@ constexpr int kWakeSignal = SIGUSR2;
 
 class FuseMount final : public Mount {
  public:
-  FuseMount(FileSystem* file_system, std::string mount_point, int threads)
+  FuseMount(FileSystem* file_system, std::string mount_point, int threads, FuseMetrics* metrics)
       : workers_(std::make_unique<WorkerPool>(kWorkerThreads)),
         mount_point_(std::move(mount_point)),
         thread_count_(threads) {
     context_.file_system = file_system;
     context_.workers = workers_.get();
+    context_.metrics = metrics;
   }
 
   absl::Status Open(int descriptor) {
@@ -85,6 +86,9 @@ class FuseMount final : public Mount {
       if (n == -EINTR || n == -EAGAIN) continue;
       if (n <= 0) break;
       placement.OnRequest(buffer.mem, static_cast<std::size_t>(n));
+      if (context_.metrics != nullptr) {
+        context_.metrics->CountRequest(buffer.mem, static_cast<std::size_t>(n));
+      }
       fuse_session_process_buf(session_, &buffer);
     }
     std::free(buffer.mem);
@@ -112,7 +116,8 @@ absl::StatusOr<std::unique_ptr<Mount>> Mount::Start(const MountOptions& options,
                                                     FileSystem* file_system) {
   int threads = options.threads;
   if (threads <= 0) threads = std::max(2, static_cast<int>(std::thread::hardware_concurrency()));
-  auto mount = std::make_unique<FuseMount>(file_system, options.mount_point, threads);
+  auto mount =
+      std::make_unique<FuseMount>(file_system, options.mount_point, threads, options.metrics);
   if (absl::Status opened = mount->Open(options.fuse_descriptor); !opened.ok()) return opened;
   return mount;
 }

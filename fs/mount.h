@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "fs/file_system.h"
+#include "fs/fuse_metrics.h"
 #include "fs/page_cache.h"
 
 namespace echofs::fs {
@@ -25,6 +26,7 @@ struct MountOptions {
   int fuse_descriptor = -1;  // of /dev/fuse, mounted already; owned by the Mount from Start on
   std::string mount_point;   // absolute
   int threads = 0;           // that serve requests; 0: one a CPU
+  FuseMetrics* metrics = nullptr;  // not owned; null: not counted
 };
 
 class Mount {

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "fs/file_system.h"
+#include "fs/fuse_metrics.h"
 #include "fs/kernel_page_cache.h"
 #include "fs/worker_pool.h"
 
@@ -18,6 +19,7 @@ struct MountContext {
   FileSystem* file_system = nullptr;
   KernelPageCache* page_cache = nullptr;
   WorkerPool* workers = nullptr;
+  FuseMetrics* metrics = nullptr;  // null: not counted
   std::atomic<bool> ended{false};
   // A repair of a wal-index opens a file through the mount: it must be over before nobody serves that.
   std::atomic<bool> stopping{false};

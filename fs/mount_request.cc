@@ -23,7 +23,10 @@ bool IsOwn(fuse_req_t request) {
 }
 
 void ReplyStatus(fuse_req_t request, const absl::Status& status) {
-  fuse_reply_err(request, ErrnoOf(status));
+  const int error = ErrnoOf(status);
+  FuseMetrics* const metrics = Context(request).metrics;
+  if (error != 0 && metrics != nullptr) metrics->CountError(error);
+  fuse_reply_err(request, error);
 }
 
 fuse_entry_param EntryParam(const Entry& entry) {

@@ -53,6 +53,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/log_entry.h"
+#include "replication/metrics.h"
 
 namespace echofs::fs {
 
@@ -67,6 +68,7 @@ struct ReplicaDatabaseOptions {
   absl::Duration pause_max = absl::Milliseconds(20);
   // See ReadersAreOverdue.
   absl::Duration reader_timeout = absl::InfiniteDuration();
+  Metrics* metrics = UnobservedMetrics();  // not owned
 };
 
 struct ReplicaDatabaseStatus {

@@ -153,6 +153,7 @@ absl::StatusOr<bool> ReplicaDatabase::PauseForRestart() {
   const absl::Time now = absl::Now();
   if (pause_until_ == absl::InfinitePast()) {
     pause_until_ = now + options_.pause_max;
+    options_.metrics->apply_pauses.Add();
     absl::MutexLock lock(&mutex_);
     ++status_.pauses;
   }

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "fs/appended_frame.h"
 #include "fs/sqlite_format.h"
 #include "replication/bytes.h"
@@ -50,6 +51,7 @@ struct WalCommit {
   std::uint32_t page_count = 0;  // of the database afterwards
   std::uint32_t salt1 = 0;
   std::uint32_t salt2 = 0;
+  absl::Time captured = absl::InfinitePast();  // when it was queued for the log
 };
 
 // One thread at a time.

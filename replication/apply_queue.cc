@@ -26,8 +26,9 @@ const char* DatabaseStateName(DatabaseState state) {
   return "";
 }
 
-ApplyQueue::ApplyQueue(ChangeLog* log, ApplyTarget* target, std::function<void()> on_progress)
-    : log_(log), target_(target), on_progress_(std::move(on_progress)) {}
+ApplyQueue::ApplyQueue(ChangeLog* log, ApplyTarget* target, Metrics* metrics,
+                       std::function<void()> on_progress)
+    : log_(log), target_(target), metrics_(metrics), on_progress_(std::move(on_progress)) {}
 
 ApplyQueue::~ApplyQueue() { Stop(); }
 

@@ -31,6 +31,7 @@
 #include "replication/change_log.h"
 #include "replication/copy_task.h"
 #include "replication/log_rewind.h"
+#include "replication/metrics.h"
 
 namespace echofs {
 
@@ -65,8 +66,9 @@ struct RewindStats {
 // Thread-safe. Enqueue and Rebase come from one thread, the one that appends to the log.
 class ApplyQueue {
  public:
-  // Owns neither. `on_progress` is called after a worker has done something, without locks held.
-  ApplyQueue(ChangeLog* log, ApplyTarget* target, std::function<void()> on_progress);
+  // Owns none of them. `on_progress` is called after a worker has done something, without locks held.
+  ApplyQueue(ChangeLog* log, ApplyTarget* target, Metrics* metrics,
+             std::function<void()> on_progress);
   // Stops.
   ~ApplyQueue();
 
@@ -131,6 +133,9 @@ class ApplyQueue {
   Turn NextStep(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyFromMemory(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn ApplyFromLog(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // ApplyEntry, with its duration in the metrics.
+  EntryOutcome ApplyMeasured(const LocalPosition& position, const LogEntry& entry,
+                             ByteSource& payload);
   Turn ApplyDrop(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Turn Join(Database& database) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<ApplyOutcome> Install(const CompletedCopy& copy) ABSL_LOCKS_EXCLUDED(mutex_);
@@ -148,6 +153,7 @@ class ApplyQueue {
 
   ChangeLog* const log_;
   ApplyTarget* const target_;
+  Metrics* const metrics_;
   const std::function<void()> on_progress_;
   // Set while workers should come to an end soon; looked at within long scans of the log.
   std::atomic<bool> interrupt_ = false;

@@ -59,7 +59,7 @@ ApplyQueue::Turn ApplyQueue::ApplyFromMemory(Database& database) {
   database.memory.pop_front();
   mutex_.Unlock();
   ViewSource payload(waiting.payload);
-  const EntryOutcome outcome = ApplyEntry(*target_, database.local, waiting.entry, payload);
+  const EntryOutcome outcome = ApplyMeasured(database.local, waiting.entry, payload);
   mutex_.Lock();
   memory_bytes_ -= waiting.MemorySize();
   const Turn turn = Settle(database, waiting.entry, outcome);
@@ -93,7 +93,7 @@ ApplyQueue::Turn ApplyQueue::ApplyFromLog(Database& database) {
     if ((*found)->kind == EntryKind::kOpenTerm || (*found)->database != database.name) continue;
     entry = *std::move(found);
     const std::unique_ptr<ByteSource> payload = database.reader->Payload();
-    outcome = ApplyEntry(*target_, database.local, *entry, *payload);
+    outcome = ApplyMeasured(database.local, *entry, *payload);
     break;
   }
   database.reader_next = next;
@@ -111,6 +111,20 @@ ApplyQueue::Turn ApplyQueue::ApplyFromLog(Database& database) {
     }
   }
   return turn;
+}
+
+EntryOutcome ApplyQueue::ApplyMeasured(const LocalPosition& position, const LogEntry& entry,
+                                       ByteSource& payload) {
+  const absl::Time begin = absl::Now();
+  EntryOutcome outcome = ApplyEntry(*target_, position, entry, payload);
+  if (outcome.kind == EntryOutcome::Kind::kApplied) {
+    const absl::Time end = absl::Now();
+    metrics_->apply.Observe(end - begin);
+    metrics_->visible_lag.Observe(end - absl::FromUnixMillis(entry.timestamp_ms));
+  } else if (outcome.kind == EntryOutcome::Kind::kDamaged) {
+    metrics_->digest_mismatches.Add();
+  }
+  return outcome;
 }
 
 ApplyQueue::Turn ApplyQueue::ApplyDrop(Database& database) {
@@ -155,6 +169,7 @@ ApplyQueue::Turn ApplyQueue::InstallCopy(Database& database) {
     return Failed(database, std::string(outcome.status().message()));
   }
   if (!outcome.ok()) {
+    metrics_->digest_mismatches.Add();
     database.copy.reset();
     database.rewind.reset();  // its pages did not lead to the cluster's history: all of them
     WantCopy(database, std::string(outcome.status().message()));
@@ -177,6 +192,7 @@ ApplyQueue::Turn ApplyQueue::InstallCopy(Database& database) {
     rewinds_.pages += copy.pages_fetched;
     rewinds_.bytes += bytes;
   } else {
+    metrics_->copies.Add();
     spdlog::info("{} was copied: {} pages, TXID {}", database.name, copy.position.page_count,
                  copy.position.txid.value);
   }

@@ -16,8 +16,8 @@ constexpr absl::Duration kTimeoutStep = absl::Milliseconds(100);
 
 }  // namespace
 
-CommitAcks::CommitAcks(absl::Duration timeout)
-    : timeout_(timeout), timeouts_([this] { TimeoutLoop(); }) {}
+CommitAcks::CommitAcks(absl::Duration timeout, Metrics* metrics)
+    : timeout_(timeout), metrics_(metrics), timeouts_([this] { TimeoutLoop(); }) {}
 
 CommitAcks::~CommitAcks() {
   Close("this node is stopping");
@@ -37,10 +37,12 @@ void CommitAcks::Wait(LogIndex index, Done done) {
           fmt::format("a commit was not acknowledged by the nodes in sync: {}", closed_why_));
     } else if (index > acknowledged_) {
       Failpoint("commit.ack.before");
-      waiters_.emplace(index, Waiter{absl::Now() + timeout_, std::move(done)});
+      waiters_.emplace(index, Waiter{absl::Now(), std::move(done)});
       return;
     }
   }
+  if (!status.ok()) return Fail({std::move(done)}, status);
+  metrics_->sync_wait.Observe(absl::ZeroDuration());
   done(status);
 }
 
@@ -57,7 +59,9 @@ void CommitAcks::Advance(LogIndex index) {
     if (!open_ || index <= acknowledged_) return;
     acknowledged_ = index;
     const auto end = waiters_.upper_bound(index);
+    const absl::Time now = absl::Now();
     for (auto waiter = waiters_.begin(); waiter != end; ++waiter) {
+      metrics_->sync_wait.Observe(now - waiter->second.since);
       ready.push_back(std::move(waiter->second.done));
     }
     waiters_.erase(waiters_.begin(), end);
@@ -67,16 +71,21 @@ void CommitAcks::Advance(LogIndex index) {
 }
 
 void CommitAcks::Close(const std::string& why) {
-  std::multimap<LogIndex, Waiter> failed;
+  std::vector<Done> failed;
   {
     absl::MutexLock lock(&mutex_);
     open_ = false;
     closed_why_ = why;
-    failed.swap(waiters_);
+    for (auto& [index, waiter] : waiters_) failed.push_back(std::move(waiter.done));
+    waiters_.clear();
   }
-  const absl::Status status = absl::UnavailableError(
-      fmt::format("a commit was not acknowledged by the nodes in sync: {}", why));
-  for (const auto& [index, waiter] : failed) waiter.done(status);
+  Fail(failed, absl::UnavailableError(
+                   fmt::format("a commit was not acknowledged by the nodes in sync: {}", why)));
+}
+
+void CommitAcks::Fail(const std::vector<Done>& waiting, const absl::Status& status) {
+  metrics_->sync_wait_failures.Add(waiting.size());
+  for (const Done& done : waiting) done(status);
 }
 
 bool CommitAcks::waiting() const {
@@ -87,7 +96,7 @@ bool CommitAcks::waiting() const {
 std::vector<CommitAcks::Done> CommitAcks::TakeExpired(absl::Time now) {
   std::vector<Done> expired;
   for (auto waiter = waiters_.begin(); waiter != waiters_.end();) {
-    if (waiter->second.deadline > now) {
+    if (waiter->second.since + timeout_ > now) {
       ++waiter;
       continue;
     }
@@ -111,10 +120,9 @@ void CommitAcks::TimeoutLoop() {
       }
       expired = TakeExpired(absl::Now());
     }
-    const absl::Status status = absl::UnavailableError(
-        fmt::format("a commit was not acknowledged by the nodes in sync within {} (ack-timeout)",
-                    absl::FormatDuration(timeout_)));
-    for (const Done& done : expired) done(status);
+    Fail(expired, absl::UnavailableError(fmt::format(
+                      "a commit was not acknowledged by the nodes in sync within {} (ack-timeout)",
+                      absl::FormatDuration(timeout_))));
   }
 }
 

@@ -14,6 +14,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "replication/ids.h"
+#include "replication/metrics.h"
 
 namespace echofs {
 
@@ -22,8 +23,8 @@ class CommitAcks {
  public:
   using Done = std::function<void(const absl::Status&)>;
 
-  // A commit that is not acknowledged after `timeout` (ack-timeout) fails.
-  explicit CommitAcks(absl::Duration timeout);
+  // A commit that is not acknowledged after `timeout` (ack-timeout) fails. Does not own `metrics`.
+  explicit CommitAcks(absl::Duration timeout, Metrics* metrics = UnobservedMetrics());
   // Fails what waits.
   ~CommitAcks();
 
@@ -44,14 +45,17 @@ class CommitAcks {
 
  private:
   struct Waiter {
-    absl::Time deadline;
+    absl::Time since;
     Done done;
   };
 
   void TimeoutLoop() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Calls `done` of all with an error.
+  void Fail(const std::vector<Done>& waiting, const absl::Status& status);
   std::vector<Done> TakeExpired(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const absl::Duration timeout_;
+  Metrics* const metrics_;
   mutable absl::Mutex mutex_;
   bool open_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;

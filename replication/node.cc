@@ -318,6 +318,9 @@ void Node::DescribeCluster(NodeStatus* status) const {
   const RoleStatus role = driver_->status();
   const LeaseRecord& record = role.lease.record;
   status->in_sync = record.in_sync;
+  status->lease_reachable = role.lease_known && role.lease_error.empty();
+  status->lease_valid_for = role.valid_for;
+  status->lease_age = role.age;
   if (status->role == NodeRole::kReplica &&
       (role.state == RoleState::kStanding || role.state == RoleState::kAcquiring ||
        role.state == RoleState::kTakingOver) &&

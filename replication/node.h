@@ -21,6 +21,7 @@
 #include "replication/commit_fence.h"
 #include "replication/lease.h"
 #include "replication/limits.h"
+#include "replication/metrics.h"
 #include "replication/node_state.h"
 #include "replication/orphan_store.h"
 #include "replication/primary.h"
@@ -49,6 +50,7 @@ struct NodeOptions {
   CommitFence* fence = nullptr;
   // Where commits wait for the nodes in sync; null when they do not. Not owned.
   CommitAcks* acks = nullptr;
+  Metrics* metrics = UnobservedMetrics();  // not owned
   absl::Duration maintenance_interval = kMaintenanceInterval;
   std::uint64_t maintenance_growth = kMaintenanceLogGrowth;  // bytes
 };
@@ -88,8 +90,14 @@ struct NodeStatus {
   std::uint64_t orphans =
       0;                // change sets of this node that the cluster's history lacks, kept on disk
   RewindStats rewinds;  // replica
-  LogIndex applied_index;                      // replica: every entry up to here is applied
-  std::optional<std::uint64_t> lag_ms;         // replica: age of its data
+  LogIndex applied_index;               // replica: every entry up to here is applied
+  std::optional<std::uint64_t> lag_ms;  // replica: age of its data
+  // False while the lease service cannot be asked.
+  bool lease_reachable = true;
+  // Primary, not with a static lease: how long it may still commit without another renewal, and how long ago it
+  // sent the last one.
+  std::optional<absl::Duration> lease_valid_for;
+  std::optional<absl::Duration> lease_age;
   std::string last_error;                      // empty when all is well
   std::vector<DatabaseApplyStatus> databases;  // replica
   std::vector<FollowerStatus> replicas;        // primary

@@ -218,6 +218,7 @@ absl::Status Node::StartReplica() {
   options.node_id = options_.node_id;
   options.address = options_.advertise;
   options.version = options_.version;
+  options.metrics = options_.metrics;
   options.temporary_directory = options_.data_directory + "/tmp";
   options.storage = storage_;
   options.connector = GrpcConnector();

@@ -26,7 +26,7 @@ Replica::Replica(ReplicaOptions options, ChangeLog* log, ApplyTarget* target)
     : options_(std::move(options)),
       log_(log),
       databases_(target),
-      queue_(log, target, [this] { OnProgress(); }),
+      queue_(log, target, options_.metrics, [this] { OnProgress(); }),
       cluster_id_(options_.cluster_id) {}
 
 Replica::~Replica() { Stop(); }

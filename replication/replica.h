@@ -17,6 +17,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/lag_meter.h"
+#include "replication/metrics.h"
 #include "replication/orphan_store.h"
 #include "replication/replica_stream.h"
 #include "replication/storage.h"
@@ -26,13 +27,14 @@ namespace echofs {
 
 struct ReplicaOptions {
   std::string node_id;
-  std::string address;              // grpc.advertise of this node
-  std::string version;              // of the program
-  std::string cluster_id;           // empty: joins the primary's cluster
-  std::string temporary_directory;  // for copies; emptied at Start
-  Storage* storage = nullptr;       // not owned
-  OrphanStore* orphans = nullptr;   // not owned
-  Connector* connector = nullptr;   // not owned
+  std::string address;                     // grpc.advertise of this node
+  std::string version;                     // of the program
+  std::string cluster_id;                  // empty: joins the primary's cluster
+  std::string temporary_directory;         // for copies; emptied at Start
+  Storage* storage = nullptr;              // not owned
+  OrphanStore* orphans = nullptr;          // not owned
+  Connector* connector = nullptr;          // not owned
+  Metrics* metrics = UnobservedMetrics();  // not owned
   // Stores the id of the cluster that this node joins, durably. Called once, before anything is
   // received.
   std::function<absl::Status(const std::string& cluster_id)> join_cluster;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -134,6 +135,11 @@ RoleStatus RoleDriver::status() const {
   status.lease_error = lease_error_;
   status.ineligible_reason = machine_.ineligible_reason();
   status.acknowledged = machine_.acknowledged_index();
+  if (machine_.leading() && machine_.valid_until() != absl::InfinitePast()) {
+    const absl::Time now = LeaseClockNow();
+    status.valid_for = std::max(absl::ZeroDuration(), machine_.valid_until() - now);
+    status.age = now - machine_.proven_at();
+  }
   return status;
 }
 

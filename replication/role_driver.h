@@ -10,6 +10,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -47,6 +48,10 @@ struct RoleStatus {
   std::string lease_error;        // why the lease service cannot be asked; empty when it can
   std::string ineligible_reason;  // see RoleMachine
   LogIndex acknowledged;
+  // While this node leads: how long commits are allowed without another renewal (not below zero), and the time since
+  // the last one that was answered was sent.
+  std::optional<absl::Duration> valid_for;
+  std::optional<absl::Duration> age;
 };
 
 // Thread-safe. Start and Stop once each, from one thread.

@@ -161,6 +161,10 @@ absl::Time RoleMachine::ValidityOf(absl::Time sent) const {
   return sent + options_.ttl - options_.ttl / kMarginDivisor;
 }
 
+absl::Time RoleMachine::proven_at() const {
+  return valid_until_ - (options_.ttl - options_.ttl / kMarginDivisor);
+}
+
 // The machine has proof of the lease, from a call that was sent at `sent`.
 void RoleMachine::BeginTenure(absl::Time now, absl::Time sent, const LeaseRecord& record) {
   lease_.record = record;

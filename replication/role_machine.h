@@ -177,6 +177,8 @@ class RoleMachine {
   std::vector<RoleAction> TakeActions();
   // Commits are allowed before this moment; InfinitePast when not at all.
   absl::Time valid_until() const { return valid_until_; }
+  // When the call was sent that valid_until() counts from; while that is a moment.
+  absl::Time proven_at() const;
   // When to call Tick, if nothing comes before.
   absl::Time NextTick(absl::Time now) const;
   RoleState state() const { return state_; }

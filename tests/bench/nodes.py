@@ -50,7 +50,8 @@ class Node:
         os.makedirs(self.mount)
         os.makedirs(self.data)
         self.command = [echofs, "mount", "--fuse-dir", self.mount, "--data-dir", self.data, "--node-id", name,
-                        "--grpc-listen", f"127.0.0.1:{port}", "--grpc-advertise", f"127.0.0.1:{port}"]
+                        "--http-listen", "off", "--grpc-listen", f"127.0.0.1:{port}",
+                        "--grpc-advertise", f"127.0.0.1:{port}"]
         if primary_port is not None:
             self.command += ["--lease-primary", f"127.0.0.1:{primary_port}"]
         if config:

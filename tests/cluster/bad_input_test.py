@@ -87,7 +87,8 @@ class BadInputTest(harness.ClusterTest):
         node = self.node("a")
         path = self.write_config("node: { id: from-file }\n"
                                  f"fuse: {{ dir: {node.mount} }}\n"
-                                 f"data: {{ dir: '{os.path.dirname(node.data)}/${{PART}}' }}\n")
+                                 f"data: {{ dir: '{os.path.dirname(node.data)}/${{PART}}' }}\n"
+                                 "http: { listen: off }\n")
         node.arguments = ["--config", path]
         os.environ["PART"] = "data"
         harness.run([harness.ECHOFS, "config", "check", "--config", path])

@@ -24,7 +24,7 @@ ECHOFS = os.environ["ECHOFS"]
 class Node:
     """One `echofs mount`. Its directories live as long as the test; it may be started again."""
 
-    def __init__(self, directory, name, port=None, primary_port=None, prefix=(), arguments=()):
+    def __init__(self, directory, name, port=None, primary_port=None, prefix=(), arguments=(), http="off"):
         self.name = name
         self.port = port
         self.directory = os.path.join(directory, name)
@@ -36,7 +36,8 @@ class Node:
         self.prefix = list(prefix)  # a program that starts echofs, such as setpriv
         self.program = ECHOFS
         self.command = []  # what stands behind "--"
-        self.arguments = ["--node-id", name, "--fuse-dir", self.mount, "--data-dir", self.data]
+        self.arguments = ["--node-id", name, "--fuse-dir", self.mount, "--data-dir", self.data,
+                          "--http-listen", http]
         if port is not None:
             address = f"127.0.0.1:{port}"
             self.arguments += ["--grpc-listen", address, "--grpc-advertise", address,
@@ -165,9 +166,9 @@ class Node:
 class Cluster:
     """A primary and replicas. Nothing is started until asked for."""
 
-    def __init__(self, directory, replicas=1, prefix=(), arguments=()):
+    def __init__(self, directory, replicas=1, **options):
         self.directory = directory
-        self.options = {"prefix": prefix, "arguments": arguments}
+        self.options = options
         port = free_port()
         self.primary = Node(directory, "a", port, port, **self.options)
         self.replicas = []

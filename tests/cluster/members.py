@@ -134,7 +134,7 @@ class Member(Node):
     """A node that a configuration file describes."""
 
     def __init__(self, directory, name, lease, host="127.0.0.1", prefix=(), candidate=True,
-                 min_sync_replicas=0, ttl=TTL_SECONDS, ack_timeout=5):
+                 min_sync_replicas=0, ttl=TTL_SECONDS, ack_timeout=5, http="off"):
         super().__init__(directory, name, prefix=prefix)
         self.address = f"{host}:{free_port()}"
         config = {
@@ -145,6 +145,7 @@ class Member(Node):
             "lease": {"type": lease.type, "endpoints": lease.endpoints, "ttl": f"{ttl}s",
                       "candidate": candidate},
             "replication": {"min-sync-replicas": min_sync_replicas, "ack-timeout": f"{ack_timeout}s"},
+            "http": {"listen": http},
         }
         path = os.path.join(self.directory, "echofs.yml")
         with open(path, "w", encoding="utf-8") as file:

@@ -48,6 +48,7 @@ TEST_CASE("admin: a status arrives as it was sent") {
   CHECK(got->rewinds.databases == sent.rewinds.databases);
   CHECK(got->rewinds.pages == sent.rewinds.pages);
   CHECK(got->rewinds.bytes == sent.rewinds.bytes);
+  CHECK(got->http == sent.http);
   CHECK(got->version == Version());
   CHECK(got->pid == static_cast<std::uint64_t>(::getpid()));
   REQUIRE(got->replicas.size() == 1);

@@ -169,11 +169,42 @@ TEST_CASE("config: exec may be empty, and a variable may hold a command with its
 }
 
 TEST_CASE("config: what this version does not implement is refused, never ignored") {
-  for (const char* text : {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }",
-                           "http: { listen: \"0.0.0.0:80\" }"}) {
+  for (const char* text : {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }"}) {
     INFO(text);
     CHECK_THAT(ParseError(text), HasText("not supported in this version"));
   }
+}
+
+TEST_CASE("config: http.listen is an address, any port of one, or off") {
+  const auto listen = [](const char* value) {
+    const absl::StatusOr<Config> config =
+        ParseConfig(std::string("http: { listen: ") + value + " }", "echofs.yml", kEnvironment);
+    INFO(config.status());
+    REQUIRE(config.ok());
+    return config->http.listen;
+  };
+  CHECK(listen("") == "127.0.0.1:20203");
+  CHECK(listen("off") == "");
+  CHECK(listen("\"\"") == "");
+  CHECK(listen("\"[::1]:80\"") == "[::1]:80");
+  CHECK(listen("127.0.0.1:0") == "127.0.0.1:0");
+  CHECK_THAT(ParseError("http: { listen: none }"), HasText("'off' does without"));
+  ConfigFlags flags = Directories();
+  flags.http_listen = "off";
+  CHECK(LoadConfig(flags, kEnvironment)->http.listen == "");
+  flags.http_listen = "here";
+  CHECK_THAT(LoadError(flags), HasText("--http-listen: 'here' is not an address"));
+}
+
+TEST_CASE("config: one port for grpc.listen and http.listen is an error") {
+  ConfigFlags flags = Directories();
+  flags.lease_primary = flags.grpc_advertise = "127.0.0.1:20203";
+  for (const char* address : {"127.0.0.1:20203", "0.0.0.0:20203"}) {
+    flags.grpc_listen = address;
+    CHECK_THAT(LoadError(flags), HasText("which is the same port"));
+  }
+  flags.grpc_listen = "10.0.0.1:20203";
+  CHECK(LoadConfig(flags, kEnvironment).ok());
 }
 
 TEST_CASE("config: commits wait only where the lease remembers who has them (D3)") {

@@ -11,6 +11,7 @@ NodeStatus FakeAdminSource::Status() {
   if (role == "primary") status.primary = "a";
   status.log_index = {12};
   status.log_term = {3};
+  status.http = "127.0.0.1:20203";
   status.in_sync = {"a", "b"};
   status.databases = Databases();
   status.replicas = {{.node = "b",

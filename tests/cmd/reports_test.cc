@@ -107,7 +107,8 @@ TEST_CASE("reports: the status as JSON is exactly the object that scripts rely o
     "databases": 2,
     "pages": 30,
     "bytes": 122880
-  }
+  },
+  "http": "127.0.0.1:20203"
 }
 )");
 }
