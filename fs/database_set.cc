@@ -15,7 +15,9 @@ DatabaseSet::DatabaseSet(const DatabaseSetOptions& options,
                          std::unique_ptr<AppliedPositions> positions)
     : options_(options), read_only_(options.read_only), positions_(std::move(positions)) {
   replica_options_.reader_timeout = options.reader_timeout;
-  replica_options_.sync_log = [log = options.log] { return log->Sync(log->last_index()); };
+  replica_options_.sync_log = [log = options.log](LogIndex index) {
+    return log->Sync(std::min(index, log->last_index()));
+  };
   replica_options_.metrics = options.metrics;
   term_ = RecoveryTerm(options.log->last_term()).value;  // until this node leads
 }

@@ -117,8 +117,10 @@ absl::Status DatabaseSet::VerifyAfterCrash(std::shared_ptr<Database> database) {
   return capture->RecordWhole();
 }
 
-// Makes the files of a database anew. False, with no files left, when the log does not reach back to its beginning.
+// Makes the files of a database anew, if the log has it from its beginning on.
 absl::StatusOr<bool> DatabaseSet::MakeFromLog(const DatabasePosition& position) {
+  ECHOFS_ASSIGN_OR_RETURN(const bool complete, LogHasAll(Recovery(), position.name));
+  if (!complete) return false;
   const auto remove_files = [&]() -> absl::Status {
     for (const std::string_view suffix :
          {std::string_view(), sqlite::kJournalSuffix, sqlite::kWalSuffix, sqlite::kShmSuffix}) {

@@ -251,6 +251,16 @@ absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::
   return done;
 }
 
+absl::StatusOr<bool> LogHasAll(const RecoveryContext& context, const std::string& database) {
+  const std::unique_ptr<LogReader> reader = context.log->Read(context.log->first_index());
+  while (true) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
+    if (!entry) return false;
+    if (entry->database != database) continue;
+    return entry->kind == EntryKind::kChangeSet && entry->digest_before == 0;
+  }
+}
+
 absl::Status FoldWal(const RecoveryContext& context, const std::string& database,
                      const DatabasePosition* end) {
   const std::string wal_path = PathOf(context, database, sqlite::kWalSuffix);

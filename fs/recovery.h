@@ -46,6 +46,9 @@ absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
 absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::string& database,
                                      LogIndex after, int count);
 
+// Whether RedoEntries makes the database from nothing: the first entry that the log has of it is its first one.
+absl::StatusOr<bool> LogHasAll(const RecoveryContext& context, const std::string& database);
+
 // Puts the committed frames of a WAL into the database file, synced, and removes -wal and -shm, durably. With `end`, after
 // a power loss on a replica: its WAL may have got to the disk before the log did, so nothing is taken from it that lies
 // behind the last state with the digest of `end`, if there is one. That reads the whole database.

@@ -119,7 +119,7 @@ absl::Status ReplicaDatabase::StartWal(int* blocked_by_pid) {
   options.page_size = now.page_size;
   options.page_count = now.page_count;
   options.checkpoint_frames = options_.checkpoint_frames;
-  options.sync_log = options_.sync_log;
+  options.sync_log = [this] { return options_.sync_log(position().index); };
   ECHOFS_ASSIGN_OR_RETURN(std::unique_ptr<WalApply> wal,
                           WalApply::Start(std::move(files), cache_, options, blocked_by_pid));
   {

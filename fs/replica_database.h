@@ -58,9 +58,9 @@
 namespace echofs::fs {
 
 struct ReplicaDatabaseOptions {
-  // Makes all that the log has durable. Called before the database file is written: what gets to the disk there can be
-  // redone from the log then, and never has to be undone. A WAL may be ahead of the log (FoldWal).
-  std::function<absl::Status()> sync_log = [] { return absl::OkStatus(); };
+  // Makes the log durable up to this entry. Called before the database file is written: what gets to the disk there can
+  // be redone from the log then, and never has to be undone. A WAL may be ahead of the log (FoldWal).
+  std::function<absl::Status(LogIndex)> sync_log = [](LogIndex) { return absl::OkStatus(); };
   std::uint32_t checkpoint_frames = 1000;  // see WalApplyOptions
   // WAL size in frames from which on apply pauses, once each time it grew by as much again, so that
   // readers can leave and the WAL restart (A3); and the longest such pause.

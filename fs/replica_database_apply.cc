@@ -287,7 +287,7 @@ absl::Status ReplicaDatabase::WriteInPlace(ChangeStream& stream,
                                            std::optional<ChangeStream::Page> page,
                                            const PageOne& page_one, const Target& target) {
   const bool changes = page.has_value();
-  ECHOFS_RETURN_IF_ERROR(options_.sync_log());
+  ECHOFS_RETURN_IF_ERROR(options_.sync_log(target.position.index));
   bool touched = false;
   {
     absl::MutexLock content(&content_mutex_);

@@ -121,7 +121,7 @@ absl::Status ReplicaDatabase::WriteNew(ChangeStream& stream, const Target& targe
 }
 
 absl::Status ReplicaDatabase::AdoptFile(const std::string& path, const Target& target) {
-  ECHOFS_RETURN_IF_ERROR(options_.sync_log());
+  ECHOFS_RETURN_IF_ERROR(options_.sync_log(target.position.index));
   // Left-overs of an earlier database of this name would be read as this one's. The main file first: nobody
   // may open a database whose WAL is already missing.
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kMain));

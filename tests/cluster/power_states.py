@@ -4,8 +4,8 @@ A node runs with storage_recorder preloaded; its record and a copy of the direct
 what the directory could have been after a power loss at any moment. Rules, those of POSIX at its strictest:
 
 - What was written, cut or extended in a file before a sync of that file began is there once that sync has ended;
-- a name that was made, taken away or changed in a directory, once a sync of that directory has ended. Syncing a file does
-  not keep its name;
+- a name that was made, taken away or changed in a directory, once a sync of that directory has ended. Syncing a file
+  does not keep its name;
 - anything later may be there or not: of the writes each by itself, torn at 512 bytes; what changes the size of a file
   in order with what was written after it; the changes of one directory in their order.
 

@@ -1,4 +1,4 @@
-"""The power goes, at any moment: what was acknowledged under synchronous=FULL is there, and the node works again by itself.
+"""The power goes, at any moment: what was acknowledged under synchronous=FULL is there, and the node works by itself.
 
 A node runs on a recorded disk; then it is started on what the disk could have been at many moments of that run.
 """

@@ -2,11 +2,11 @@
 
     power_writer.py DATABASE RECORD DISK_RECORD MODE SYNCHRONOUS
 
-Each transaction adds a row with the next id, and 1 to each of three counters, so that many pages change. Once COMMIT has
-returned, its id and the size that DISK_RECORD has by then go to RECORD: with FULL, who loses the power later has the row. With MODE
-"churn" DATABASE is a directory, and what is written are short-lived databases in it, in new directories now and then;
-RECORD gets lines "made NAME SIZE" after its commit, "ends NAME SIZE" before a database is deleted, and "gone NAME SIZE"
-when its directory has been synced after that. Errors are said on stderr, and survived.
+Each transaction adds a row with the next id, and 1 to each of three counters, so that many pages change. Once COMMIT
+has returned, its id and the size that DISK_RECORD has by then go to RECORD: with FULL, who loses the power later has
+the row. With MODE "churn" DATABASE is a directory, and what is written are short-lived databases in it, in new
+directories now and then; RECORD gets lines "made NAME SIZE" after its commit, "ends NAME SIZE" before a database is
+deleted, and "gone NAME SIZE" when its directory has been synced after that. Errors are said on stderr, and survived.
 """
 
 import os

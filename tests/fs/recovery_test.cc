@@ -148,6 +148,8 @@ TEST_CASE("L5: a WAL is folded into its database, and redo of known entries chan
   CHECK(same_as_image());
   // And the whole history makes the database from nothing.
   std::filesystem::remove(f.path_);
+  CHECK(*LogHasAll(ContextOf(f), "x.db"));
+  CHECK_FALSE(*LogHasAll(ContextOf(f), "y.db"));
   REQUIRE(RedoEntries(ContextOf(f), "x.db", LogIndex{}, std::numeric_limits<int>::max()).ok());
   CHECK(same_as_image());
 }
