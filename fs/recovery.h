@@ -21,7 +21,7 @@ struct RecoveryContext {
   std::string root;  // directory of the backing files
   // Where this daemon's mount is, absolute. Nothing below it is ever looked at: the mount does not serve anybody yet, so
   // that a look at a super-journal by its name there would never return, and neither would the start.
-  std::string mount_point;
+  std::string mount_point{};
 };
 
 // Names of the regular files below the root that are not -journal, -wal, -shm or super-journals; sorted.

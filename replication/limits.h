@@ -112,7 +112,7 @@ inline constexpr absl::Duration kSettledMax = absl::Seconds(10);
 inline constexpr absl::Duration kMaintenanceTick = absl::Seconds(1);
 inline constexpr absl::Duration kMaintenanceInterval = absl::Seconds(30);
 // Growth of the log, in bytes, after which retention runs without waiting for the interval: a
-// segment of the usual size.
+// segment.
 inline constexpr std::uint64_t kMaintenanceLogGrowth = 64u << 20;
 
 }  // namespace echofs

@@ -334,6 +334,8 @@ class LeasedTest(PointsTest, members.MembersTest):
         if how == "release":
             self.hand_off(leader, node)
             leader.kill()
+            # Or it would be handed off to.
+            harness.wait_for(lambda: f"replica {leader.name} disconnected" in node.log_text(), "the replica's end")
             node.process.send_signal(signal.SIGTERM)
             return wait
         # give, take: the lease goes to and fro.
