@@ -62,7 +62,13 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal));
     ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kJournal, std::move(journal)));
     Failpoint("recover.take_journal.before");
-    if (content) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
+    // As above it may be in the log already. Taken a second time, its pages would count twice in the digest.
+    bool logged = false;
+    if (position.txid != Txid{}) {
+      ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest, capture.ScanDigest());
+      logged = digest == position.digest;
+    }
+    if (content && !logged) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
     Failpoint("recover.take_journal.after");
     ECHOFS_RETURN_IF_ERROR(
         capture.Remove(FileRole::kJournal, [&] { return options_.storage->Remove(journal_path); }));
