@@ -42,6 +42,14 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(path));
   if (!exists) return AppendDrop(position);
   ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
+  ECHOFS_RETURN_IF_ERROR(AlignWithLog(position, fate));
+  return fate == JournalFate::kRolledBack ? RemoveJournal(Recovery(), name) : absl::OkStatus();
+}
+
+// Until what the log has is in the files, and what the files have in the log.
+absl::Status DatabaseSet::AlignWithLog(const DatabasePosition& position, JournalFate fate) {
+  const std::string& name = position.name;
+  const std::string path = options_.root + "/" + name;
   if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
     // The commit may be in the log already: it was on its way out when the node stopped.
     ECHOFS_RETURN_IF_ERROR(RedoEntries(Recovery(), name, position.index.Previous(), 1).status());
