@@ -119,9 +119,9 @@ class DatabaseSet final : public ApplyTarget {
 
   RecoveryContext Recovery() const;
   absl::Status RecoverPrimary();
+  absl::Status AlignWithLog(const DatabasePosition& position, JournalFate fate);
   absl::Status RecoverPrimaryDatabase(const DatabasePosition& position);
   absl::Status VerifyAfterCrash(std::shared_ptr<Database> database);
-  absl::Status AlignWithLog(const DatabasePosition& position, JournalFate fate);
   absl::Status RecoverReplica();
   absl::Status FinishDrop(const std::string& name);
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
