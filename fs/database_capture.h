@@ -129,7 +129,8 @@ class DatabaseCapture {
 
   // ---- For recovery, before applications come ----
   // A transaction was committed, but its journal is still there (its super-journal is gone): takes it as if
-  // the journal ended now. The caller removes the journal then.
+  // the journal ended now. Not for one that is in the log already: the journal's pages count as those of the log's
+  // position, and the digest would be wrong. The caller removes the journal then.
   absl::Status TakeJournal(const JournalContent& content);
   // Digest of what the files hold, by reading every page.
   absl::StatusOr<std::uint64_t> ScanDigest();

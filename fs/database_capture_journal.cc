@@ -241,7 +241,8 @@ absl::Status DatabaseCapture::TakeJournalLocked(const JournalContent& content) {
     std::vector<std::uint8_t> page(content.page_size);
     for (const auto& [number, offset] : content.pages) {
       ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*journal_, offset, page));
-      dirty_[number] = PageHash(number, page);
+      // What was captured of the transaction is relative to the position, which may have it already.
+      dirty_.try_emplace(number, PageHash(number, page));
     }
   }
   application_syncs_ = true;

@@ -121,6 +121,7 @@ class DatabaseSet final : public ApplyTarget {
 
   RecoveryContext Recovery() const;
   absl::Status RecoverPrimary();
+  absl::Status AlignWithLog(const DatabasePosition& position, JournalFate fate);
   absl::Status RecoverPrimaryDatabase(const DatabasePosition& position);
   absl::Status VerifyAfterCrash(std::shared_ptr<Database> database);
   absl::StatusOr<bool> MakeFromLog(const DatabasePosition& position);

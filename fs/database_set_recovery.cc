@@ -49,6 +49,14 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     return made ? absl::OkStatus() : AppendDrop(position);
   }
   ECHOFS_ASSIGN_OR_RETURN(const JournalFate fate, RecoverJournal(Recovery(), name));
+  ECHOFS_RETURN_IF_ERROR(AlignWithLog(position, fate));
+  return fate == JournalFate::kRolledBack ? RemoveJournal(Recovery(), name) : absl::OkStatus();
+}
+
+// Until what the log has is in the files, and what the files have in the log.
+absl::Status DatabaseSet::AlignWithLog(const DatabasePosition& position, JournalFate fate) {
+  const std::string& name = position.name;
+  const std::string path = options_.root + "/" + name;
   if (fate == JournalFate::kRolledBack && position.txid != Txid{}) {
     // The commit may be in the log already: it was on its way out when the node stopped.
     ECHOFS_RETURN_IF_ERROR(RedoEntries(Recovery(), name, position.index.Previous(), 1).status());
@@ -69,7 +77,13 @@ absl::Status DatabaseSet::RecoverPrimaryDatabase(const DatabasePosition& positio
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<JournalContent> content, ReadJournal(*journal));
     ECHOFS_RETURN_IF_ERROR(capture.SetFile(FileRole::kJournal, std::move(journal)));
     Failpoint("recover.take_journal.before");
-    if (content) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
+    // As above it may be in the log already. Taken a second time, its pages would count twice in the digest.
+    bool logged = false;
+    if (position.txid != Txid{}) {
+      ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest, capture.ScanDigest());
+      logged = digest == position.digest;
+    }
+    if (content && !logged) ECHOFS_RETURN_IF_ERROR(capture.TakeJournal(*content));
     Failpoint("recover.take_journal.after");
     ECHOFS_RETURN_IF_ERROR(
         capture.Remove(FileRole::kJournal, [&] { return options_.storage->Remove(journal_path); }));

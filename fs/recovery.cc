@@ -57,10 +57,6 @@ absl::Status RollBack(const RecoveryContext& context, const std::string& databas
   ECHOFS_RETURN_IF_ERROR(main->Truncate(std::uint64_t{content.page_count} * content.page_size));
   ECHOFS_RETURN_IF_ERROR(main->Sync());
   Failpoint("recover.rollback_sync.after");
-  const std::string journal_path = PathOf(context, database, sqlite::kJournalSuffix);
-  ECHOFS_RETURN_IF_ERROR(context.storage->Remove(journal_path));
-  ECHOFS_RETURN_IF_ERROR(context.storage->SyncDirectory(DirectoryOf(journal_path)));
-  Failpoint("recover.rollback.after");
   return absl::OkStatus();
 }
 
@@ -223,6 +219,14 @@ absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
                database, content->pages.size());
   ECHOFS_RETURN_IF_ERROR(RollBack(context, database, **journal, *content));
   return JournalFate::kRolledBack;
+}
+
+absl::Status RemoveJournal(const RecoveryContext& context, const std::string& database) {
+  const std::string journal_path = PathOf(context, database, sqlite::kJournalSuffix);
+  ECHOFS_RETURN_IF_ERROR(context.storage->Remove(journal_path));
+  ECHOFS_RETURN_IF_ERROR(context.storage->SyncDirectory(DirectoryOf(journal_path)));
+  Failpoint("recover.rollback.after");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<LogIndex> RedoEntries(const RecoveryContext& context, const std::string& database,

@@ -31,14 +31,20 @@ bool LooksLikeDatabase(Storage& storage, const std::string& path);
 
 enum class JournalFate {
   kNone,        // there was no hot journal
-  kRolledBack,  // the transaction is undone, the journal removed
+  kRolledBack,  // the transaction is undone, durably; the journal is still there
   kCommitted,   // its super-journal is gone: the transaction counts; the journal is still there
 };
 // Deals with the rollback journal that a crash left, as the next SQLite connection would. The super-journal's
 // name is the one that the application saw: in this mount, it is looked for at its place below the root; else under its
 // name, and by its longest part that exists below the root.
+//
+// The log may have the transaction that is undone: its journal was on its way out. Nothing but the journal says so. It is
+// therefore removed by the caller, and last: when the file has again what the log has, or the log what the file
+// has. A crash before that finds the journal, and all is done once more.
 absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
                                            const std::string& database);
+// Durably.
+absl::Status RemoveJournal(const RecoveryContext& context, const std::string& database);
 
 // Writes the pages of all entries of `database` after `after`, at most `count` of them, into its file, which
 // has no WAL. It does not matter whether the file holds them already. Returns the index of the last one, or

@@ -1,4 +1,4 @@
-"""Applications for the failpoint tests. Processes of their own: when a mount goes away, who has a -shm mapped gets SIGBUS.
+"""Applications for the failpoint tests, in processes of their own: who has a -shm mapped gets SIGBUS when its mount goes away.
 
     failpoint_application.py write RECORD DATABASE MODE SYNCHRONOUS MOUNT...
     failpoint_application.py churn MOUNT

@@ -98,6 +98,7 @@ class FaultRun {
       const auto position = fixture_.log_->Position("x.db");
       REQUIRE(position.ok());
       REQUIRE(RedoEntries(context, "x.db", position->index.Previous(), 1).ok());
+      REQUIRE(RemoveJournal(context, "x.db").ok());
     }
     auto main = storage_.Open(fixture_.path_, {});
     REQUIRE(main.ok());

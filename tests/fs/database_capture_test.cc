@@ -438,6 +438,9 @@ TEST_CASE("L5: a hot journal is rolled back as SQLite would, and digests hold") 
   const auto fate = RecoverJournal(context, "x.db");
   REQUIRE(fate.ok());
   CHECK(*fate == JournalFate::kRolledBack);
+  // It goes when the file is known to have what the log has.
+  CHECK(std::filesystem::exists(f.path_ + "-journal"));
+  REQUIRE(RemoveJournal(context, "x.db").ok());
   CHECK_FALSE(std::filesystem::exists(f.path_ + "-journal"));
   f.MakeCapture();
   f.Open();

@@ -66,6 +66,7 @@ TEST_CASE("L5: a journal whose super-journal is still there is rolled back") {
   const auto fate = RecoverJournal(ContextOf(f), "x.db");
   REQUIRE(fate.ok());
   CHECK(*fate == JournalFate::kRolledBack);
+  REQUIRE(RemoveJournal(ContextOf(f), "x.db").ok());
   f.MakeCapture();
   f.Open();
   f.Check();
