@@ -133,7 +133,9 @@ class PosixStorageImpl final : public Storage {
     const std::filesystem::path whole(path);
     const std::string parent = whole.parent_path().string();
     if (!whole.has_filename()) return MakeDirectories(parent);  // a slash at the end
-    if (!parent.empty()) ECHOFS_RETURN_IF_ERROR(MakeDirectories(parent));
+    if (!parent.empty() && !std::filesystem::exists(parent, error)) {
+      ECHOFS_RETURN_IF_ERROR(MakeDirectories(parent));
+    }
     if (!std::filesystem::create_directory(path, error) && error) {
       return Failure(error.value(), "make directory", path);
     }

@@ -74,7 +74,7 @@ class ControlFilesTest(harness.ClusterTest):
         primary, replica = cluster.primary.status(), cluster.replica.status()
         for status, role in ((primary, "primary"), (replica, "replica")):
             self.assertEqual(set(status), {"node", "role", "ready", "term", "primary", "log", "in_sync",
-                                           "databases", "replicas", "nodes", "orphans", "rewinds"})
+                                           "databases", "replicas", "nodes", "orphans", "rewinds", "http"})
             self.assertEqual(status["role"], role)
             self.assertIs(status["ready"], True)
             self.assertEqual(status["primary"], "a")

@@ -58,9 +58,12 @@ class PageSizesTest(harness.ClusterTest):
                                           (["INSERT INTO t VALUES (4, randomblob(7000000))"], True)):
                     for statement in statements:
                         connection.execute(statement)
+                    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+                    self.assertEqual(pages > LOCK_PAGE, grown, (mode, statements, pages))
+                    # In WAL mode the log follows COMMIT by a moment, in which both nodes stand where they stood.
+                    harness.wait_for(lambda pages=pages: cluster.replica.databases()["app.db"]["pages"] == pages,
+                                     f"{pages} pages on the replica")
                     cluster.wait_positions()
-                    found = cluster.replica.databases()["app.db"]["pages"]
-                    self.assertEqual(found > LOCK_PAGE, grown, (mode, statements, found))
                 if mode == "delete":
                     connection.execute("DELETE FROM t WHERE id = 4")
         # Page by page: integrity_check and dbhash of a gigabyte take their time.
