@@ -35,8 +35,7 @@ class BigDatabaseTest(harness.ClusterTest):
             os.kill(node.daemon(), signal.SIGKILL)
             node.wait_end()
             connection.close()
-            for name in os.listdir(node.mount):  # made by the connection that had been open
-                os.remove(node.path(name))
+            node.clear_mount_point()
             tail = self.tail(node)
             begin = time.monotonic()
             node.start()

@@ -69,6 +69,13 @@ class Node:
             self.wait_ready()
         return self
 
+    def clear_mount_point(self):
+        """Removes what applications left in the bare directory: a connection that was open when the mount went away
+        makes its -shm there anew."""
+        assert not is_mounted(self.mount), f"{self.mount} is mounted"
+        for name in os.listdir(self.mount):
+            os.remove(self.path(name))
+
     def wait_ready(self):
         def ready():
             code = self.process.poll()

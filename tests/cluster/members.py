@@ -153,9 +153,8 @@ class Member(Node):
         self.arguments = ["--config", path]
 
     def start(self, wait=True):
-        # A connection that was open when the mount went away makes its -shm anew, in the directory below.
-        for name in os.listdir(self.mount) if not is_mounted(self.mount) else []:
-            os.remove(self.path(name))
+        if not is_mounted(self.mount):
+            self.clear_mount_point()
         return super().start(wait)
 
     def role(self):

@@ -39,8 +39,7 @@ class PowerLossTest(harness.ClusterTest):
         self.lose_power(node, keep=0.5)
         with contextlib.suppress(sqlite3.Error):
             connection.close()
-        for name in os.listdir(node.mount):  # by the connection that had been open
-            os.remove(node.path(name))
+        node.clear_mount_point()
         node.start()
         for reader in cluster.nodes:
             harness.wait_for(lambda reader=reader: reader.status()["log"] == node.status()["log"], "the same log")

@@ -26,6 +26,11 @@ SECTOR = 512
 VARIANTS = ("synced", "random", "all")
 
 
+def count_before(pending, number):
+    """How many of these changes, which are in order, came before the operation of this number."""
+    return next((i for i, change in enumerate(pending) if change[0] >= number), len(pending))
+
+
 class File:
     """A regular file, or a symlink, whose content never changes."""
 
@@ -37,7 +42,7 @@ class File:
 
     def settle(self, number):
         """What was done before this operation is on disk."""
-        count = next((i for i, change in enumerate(self.pending) if change[0] >= number), len(self.pending))
+        count = count_before(self.pending, number)
         for _, offset, data in self.pending[:count]:
             apply_change(self.durable, offset, data)
         del self.pending[:count]
@@ -61,7 +66,7 @@ class Directory:
         set_name(self.names, name, inode)
 
     def settle(self, number):
-        count = next((i for i, change in enumerate(self.pending) if change[0] >= number), len(self.pending))
+        count = count_before(self.pending, number)
         for _, name, inode in self.pending[:count]:
             set_name(self.durable, name, inode)
         del self.pending[:count]

@@ -62,9 +62,7 @@ class SigkillTest(harness.ClusterTest):
             gone_after.append(self.kill(node, daemon if part == "daemon" else node.guardian,
                                         [*writers.values(), *readers]))
             harness.wait_for(lambda: not harness.thread_states(daemon), "the daemon's end")
-            # Applications may have written into the bare directory while nothing was mounted.
-            for name in os.listdir(node.mount):
-                os.remove(node.path(name))
+            node.clear_mount_point()
             node.start()
         harness.wait_all_records([*writers.values(), *readers], 5)
         for application in (*readers, *writers.values()):

@@ -32,7 +32,7 @@ def orphans_of(nodes):
 
 def start_armed(node, name, hit):
     """Returns when the node is ready, or was killed on the way there."""
-    clear_mount(node)
+    node.clear_mount_point()
     node.prefix = ["env", f"{VARIABLE}={name}:{hit}"]
     node.start(wait=False)
     node.prefix = []
@@ -45,15 +45,8 @@ def pending(node):
 
 
 def start_again(node):
-    clear_mount(node)
+    node.clear_mount_point()
     node.start()
-
-
-def clear_mount(node):
-    """A connection that was open when the mount went away makes its -shm anew, in the directory below."""
-    assert not harness.is_mounted(node.mount)
-    for name in os.listdir(node.mount):
-        os.remove(node.path(name))
 
 
 def killed_at(node, name, step=lambda: time.sleep(0.005)):
