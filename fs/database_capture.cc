@@ -226,7 +226,9 @@ absl::Status DatabaseCapture::TruncateMain(std::uint64_t size) {
     return main_->Truncate(size);
   }
   const std::uint64_t committed = std::uint64_t{position_.page_count} * position_.page_size;
-  if (size < committed) {
+  if (size < committed && wal_mode_ && !journal_valid_) {
+    ECHOFS_RETURN_IF_ERROR(CheckCheckpointTruncation(size));
+  } else if (size < committed) {
     if (!journal_valid_) return Refuse(kUnjournaledWrite);
     ECHOFS_RETURN_IF_ERROR(RememberPages(static_cast<PageNumber>(size / position_.page_size + 1),
                                          position_.page_count));

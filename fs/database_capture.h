@@ -210,6 +210,9 @@ class DatabaseCapture {
   // C6: in WAL mode SQLite writes nothing but logged pages into the main file. FailedPrecondition for others.
   absl::Status CheckCheckpoint(std::uint64_t offset, ByteView bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  // A checkpoint may cut off pages that a commit has added since it began: they are in the WAL (C5).
+  absl::Status CheckCheckpointTruncation(std::uint64_t size)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::StatusOr<bool> IsPartOfNewest(PageNumber page, std::uint64_t at, ByteView part)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::StatusOr<std::uint64_t> OldHash(PageNumber page) ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);

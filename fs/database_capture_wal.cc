@@ -262,6 +262,25 @@ absl::Status DatabaseCapture::CheckCheckpoint(std::uint64_t offset, ByteView byt
   return absl::OkStatus();
 }
 
+absl::Status DatabaseCapture::CheckCheckpointTruncation(std::uint64_t size) {
+  std::vector<std::uint8_t> content(position_.page_size);
+  for (auto page = static_cast<PageNumber>(size / position_.page_size + 1);
+       page <= position_.page_count; ++page) {
+    if (wal_pages_.contains(page)) continue;
+    ECHOFS_RETURN_IF_ERROR(
+        ReadZeroFilled(*main_, std::uint64_t{page - 1} * position_.page_size, content));
+    if (std::any_of(content.begin(), content.end(), [](std::uint8_t byte) { return byte != 0; })) {
+      return Refuse(fmt::format(
+          "cutting off page {} was refused: it would not be replicated, and the database is in WAL "
+          "mode. The application goes from there to PRAGMA journal_mode=OFF or MEMORY, or changes "
+          "the file without SQLite",
+          page));
+    }
+  }
+  in_doubt_ = true;  // the WAL may not go before a checkpoint has put these pages back
+  return absl::OkStatus();
+}
+
 // The kernel may bring a write in pieces, when the application's memory has to be read in first.
 absl::StatusOr<bool> DatabaseCapture::IsPartOfNewest(PageNumber page, std::uint64_t at,
                                                      ByteView part) {

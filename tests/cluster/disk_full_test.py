@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 
-from harness import ClusterTest, needs_root, run, wait_for
+from harness import ClusterTest, failed, needs_root, run, wait_for
 
 FULL = "database or disk is full"
 MODES = {"w.db": "wal", "d.db": "delete", "t.db": "truncate", "p.db": "persist"}
@@ -92,7 +92,7 @@ class DiskFullTest(ClusterTest):
         disk = Disk(self, os.path.join(target.data, below) if below else target.data, megabytes)
 
         def end():
-            if self._outcome.success:
+            if not failed(self):
                 cluster.stop()
                 disk.unmount()
 

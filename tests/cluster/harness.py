@@ -21,6 +21,12 @@ from processes import (COMMAND_SECONDS, NOBODY, WAIT_SECONDS, as_nobody, childre
 ECHOFS = os.environ["ECHOFS"]
 
 
+def failed(test):
+    """Whether something in the test has failed up to now; also true in a cleanup, where unittest's own flag is not."""
+    result = test._outcome.result
+    return any(getattr(case, "test_case", case) is test for case, _ in [*result.failures, *result.errors])
+
+
 class Node:
     """One `echofs mount`. Its directories live as long as the test; it may be started again."""
 
@@ -272,9 +278,7 @@ class ClusterTest(unittest.TestCase):
 
     def _stop(self, cluster):
         # After a failure run_test.py ends what is left; an orderly stop would only take time.
-        outcome = self._outcome
-        failed = not outcome.success if outcome else False
-        if not failed:
+        if not failed(self):
             cluster.stop()
 
     def node(self, name, **options):

@@ -10,6 +10,9 @@ import harness
 WAL_COMMITS = harness.scaled(20_000, 500_000)  # one page each
 WAL_SAMPLE = harness.scaled(2_000, 10_000)
 DAEMON_GROWTH_MAX = 64 << 20  # bytes
+# What a commit of one page may cost a node that handles it alone: bytes, and calls of the system. How many commits a
+# replica takes together depends on the load, and each alone costs more.
+ALONE = {"rchar": 32 << 10, "wchar": 32 << 10, "syscr": 20, "syscw": 20}
 
 
 class LiteFsCommitFailuresTest(harness.ClusterTest):
@@ -220,8 +223,8 @@ class LiteFsCommitFailuresTest(harness.ClusterTest):
             print(f"{node.name}: per commit {first['rchar'] / WAL_SAMPLE:.0f} bytes read and "
                   f"{first['wchar'] / WAL_SAMPLE:.0f} written at first, {last['rchar'] / WAL_SAMPLE:.0f} and "
                   f"{last['wchar'] / WAL_SAMPLE:.0f} at last; memory grew by {growth >> 10} KiB")
-            for field in ("rchar", "wchar", "syscr", "syscw"):
-                self.assertLess(last[field], first[field] * 1.5, f"{field} of {node.name}")
+            for field, alone in ALONE.items():
+                self.assertLess(last[field], max(first[field] * 1.5, alone * WAL_SAMPLE), f"{field} of {node.name}")
             self.assertLess(growth, DAEMON_GROWTH_MAX, node.name)
         self.assertEqual(replica_reader.execute("SELECT sum(n) FROM t").fetchall(), [(0,)])
         replica_reader.close()

@@ -296,8 +296,7 @@ class MembersTest(harness.ClusterTest):
         return members
 
     def _stop_members(self, members):
-        outcome = self._outcome
-        if not outcome or outcome.success:
+        if not harness.failed(self):
             members.stop()
         elif members.lease.process is not None:
             members.lease.kill()

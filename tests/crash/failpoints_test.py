@@ -70,7 +70,7 @@ class PointsTest(harness.ClusterTest):
                 begin = time.monotonic()
                 kill_and_check(name, step, hit)
                 print(f"{name}:{hit} {time.monotonic() - begin:.1f} s", flush=True)
-            if not self._outcome.success:
+            if harness.failed(self):
                 return
 
 

@@ -322,6 +322,46 @@ TEST_CASE("C5: a checkpoint writes pages that a commit meanwhile has replaced") 
   f.CheckImage();
 }
 
+TEST_CASE("C5: a checkpoint cuts off pages that a commit meanwhile has added") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal; pragma wal_autocheckpoint=0");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(50, 500));
+  sqlite3* const checkpointer = std::exchange(f.db_, nullptr);
+  f.Open();
+  int commits = 0;
+  f.vfs_->allow = [&f, &commits](const char* operation, FileRole role) {
+    if (role == FileRole::kMain && operation == std::string_view("truncate") && commits == 0) {
+      ++commits;
+      CHECK(f.Try(Fill(50, 500)) == SQLITE_OK);
+      f.LogAll();
+    }
+    return true;
+  };
+  CHECK(CaptureFixture::Ask(checkpointer, "pragma wal_checkpoint").substr(0, 2) == "0|");
+  CHECK(commits == 1);
+  sqlite3_close(checkpointer);
+  f.Run("pragma wal_checkpoint(truncate)");
+  f.CheckImage();
+}
+
+TEST_CASE("C5: the WAL stays while it alone has pages that were cut off the database file") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal; pragma wal_autocheckpoint=0");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(50, 500));
+  f.Run("pragma wal_checkpoint(truncate)");
+  CHECK_FALSE(f.capture_->Truncate(FileRole::kMain, 4096).ok());
+  f.Run(Fill(50, 500));
+  f.LogAll();
+  const std::uint64_t before = f.capture_->position().page_count;
+  f.Run("pragma wal_checkpoint");
+  CHECK(f.capture_->Truncate(FileRole::kMain, (before - 1) * 4096).ok());
+  CHECK(f.Try("insert into t(v) values('starts the WAL anew')") == SQLITE_IOERR);
+}
+
 TEST_CASE("C3: a write over captured frames is refused") {
   CaptureFixture f;
   f.Open();
