@@ -18,7 +18,9 @@
 #include "absl/synchronization/mutex.h"
 #include "cmd/admin_server.h"
 #include "cmd/daemon_status.h"
+#include "cmd/daemon_tools.h"
 #include "cmd/data_directory.h"
+#include "cmd/import_process.h"
 #include "cmd/version.h"
 #include "fs/database_set.h"
 #include "fs/file_system.h"
@@ -59,6 +61,7 @@ class Daemon {
   std::unique_ptr<fs::FileSystem> file_system_;
   std::unique_ptr<fs::Mount> mount_;
   std::unique_ptr<DaemonStatus> status_;
+  std::unique_ptr<DaemonTools> tools_;
   std::unique_ptr<AdminServer> admin_;
   std::thread mount_watch_;  // turns the mount's end into a SIGTERM
 };
@@ -170,13 +173,19 @@ absl::Status Daemon::Start() {
   options.lease_ttl = config_.lease.ttl;
   options.ack_timeout = config_.replication.ack_timeout;
   options.version = Version();
+  options.import = [directory = directory_->path()](const ReceivedImport& import,
+                                                    const std::function<bool()>& cancelled) {
+    return RunImport(directory, import, cancelled);
+  };
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());
   if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
-  ECHOFS_ASSIGN_OR_RETURN(admin_,
-                          AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));
+  tools_ = std::make_unique<DaemonTools>(node_.get(), log_.get(), databases_.get(),
+                                         context_.mount_point);
+  ECHOFS_ASSIGN_OR_RETURN(
+      admin_, AdminServer::Start(AdminSocketPath(directory_->path()), status_.get(), tools_.get()));
   node_->WaitSettled();
   context_.ReportReady();
   spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,

@@ -20,7 +20,7 @@ class DaemonStatus final : public AdminSource {
   NodeStatus Status() override;
   std::vector<DatabaseInfo> Databases() override;
   std::vector<std::string> LocalFiles() override;
-  absl::Status ChangeSets(const std::string& database,
+  absl::Status ChangeSets(const std::string& database, const ChangeSetRange& range,
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
   absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) override;
   absl::StatusOr<PrimaryInfo> Promote(bool force) override;
