@@ -25,8 +25,9 @@ class DaemonTools final : public ToolsSource {
   }
   absl::Status Refetch(const std::string& database) override { return node_->Refetch(database); }
   absl::StatusOr<DatabasePosition> ForwardImport(const std::string& database, std::uint64_t size,
-                                                 bool replace, ByteSource& file) override {
-    return node_->ForwardImport(database, size, replace, file);
+                                                 bool replace, ByteSource& file,
+                                                 const std::function<bool()>& cancelled) override {
+    return node_->ForwardImport(database, size, replace, file, cancelled);
   }
 
  private:

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
@@ -23,13 +24,14 @@ struct Options {
   bool json = false;
 };
 
-// SQLite would take these for the exported database's, and change it.
+// SQLite would take these for the exported database's, and change it. An empty -wal, as readers leave it behind, says
+// nothing.
 absl::Status CheckNeighbours(const std::string& path) {
   for (const char* suffix : {"-journal", "-wal"}) {
-    ECHOFS_ASSIGN_OR_RETURN(const bool exists, PosixStorage()->Exists(path + suffix));
-    if (!exists) continue;
+    struct stat info;
+    if (::stat((path + suffix).c_str(), &info) != 0 || info.st_size == 0) continue;
     return absl::FailedPreconditionError(
-        fmt::format("{0}{1} is in the way: {0} is in use, or {1} was left behind by another "
+        fmt::format("{0}{1} is in the way: {0} is in use, or {0}{1} was left behind by another "
                     "database; choose another name, or remove it",
                     path, suffix));
   }

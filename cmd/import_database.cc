@@ -129,10 +129,16 @@ class Importer {
                     mount_point));
   }
 
-  // An empty file may be there: what an application, or an import, that was interrupted has left.
+  // An empty file may be there, or one that is empty when its journal is rolled back: what an application, or an
+  // import, that was interrupted has left.
   static absl::Status MakePlace(const std::string& path) {
     struct stat info;
     if (::lstat(path.c_str(), &info) == 0) {
+      ECHOFS_ASSIGN_OR_RETURN(const bool journal, PosixStorage()->Exists(path + "-journal"));
+      if (S_ISREG(info.st_mode) && journal) {
+        ECHOFS_RETURN_IF_ERROR(ReadFormat(path, kLockLimit).status());
+        if (::lstat(path.c_str(), &info) != 0) return MakePlace(path);
+      }
       if (S_ISREG(info.st_mode) && info.st_size == 0) return absl::OkStatus();
       return absl::AlreadyExistsError(
           fmt::format("{} is there already, and is no database of the cluster: remove it, or "

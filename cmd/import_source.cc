@@ -216,7 +216,7 @@ absl::Status Rewrite(const std::string& path, std::uint32_t page_size) {
 
 absl::StatusOr<DatabaseFormat> ReadFormat(const std::string& path, absl::Duration lock_limit) {
   ECHOFS_ASSIGN_OR_RETURN(const SqliteConnection connection,
-                          Connect(path, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOFOLLOW));
+                          Connect(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOFOLLOW));
   sqlite3_busy_timeout(connection.get(), static_cast<int>(absl::ToInt64Milliseconds(lock_limit)));
   ECHOFS_RETURN_IF_ERROR(Execute(connection.get(), "SELECT count(*) FROM sqlite_schema",
                                  fmt::format("cannot read {}", path)));

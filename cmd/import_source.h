@@ -58,7 +58,7 @@ class ImportSource {
 // Gives a database that nobody else has another page size, and a rollback journal mode.
 absl::Status Rewrite(const std::string& path, std::uint32_t page_size);
 
-// Page size and journal mode of a database that is there.
+// Page size and journal mode of a database that is there, after a transaction that was interrupted has been rolled back.
 struct DatabaseFormat {
   std::uint32_t page_size = 0;  // bytes
   bool wal_mode = false;

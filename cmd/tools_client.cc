@@ -90,6 +90,7 @@ class ForwardCall final : public ImportCall {
   }
 
   bool Write(const v1::ImportDatabaseRequest& request) override { return writer_->Write(request); }
+  void Cancel() override { context_.TryCancel(); }
   absl::Status Finish(v1::ImportDatabaseResponse* response) override {
     finished_ = true;
     writer_->WritesDone();

@@ -161,7 +161,8 @@ class Service final : public v1::DatabaseTools::Service {
     ClientFile file(reader);
     ECHOFS_ASSIGN_OR_RETURN(
         const DatabasePosition position,
-        source_->ForwardImport(header.database, header.size, header.replace, file));
+        source_->ForwardImport(header.database, header.size, header.replace, file,
+                               [context] { return context->IsCancelled(); }));
     ToMessage(position, response->mutable_position());
     return absl::OkStatus();
   }

@@ -32,9 +32,9 @@ class ToolsSource {
   virtual absl::Status CompareNodes(const std::string& database,
                                     const std::function<bool(const NodeComparison&)>& visit) = 0;
   virtual absl::Status Refetch(const std::string& database) = 0;
-  virtual absl::StatusOr<DatabasePosition> ForwardImport(const std::string& database,
-                                                         std::uint64_t size, bool replace,
-                                                         ByteSource& file) = 0;
+  virtual absl::StatusOr<DatabasePosition> ForwardImport(
+      const std::string& database, std::uint64_t size, bool replace, ByteSource& file,
+      const std::function<bool()>& cancelled) = 0;
 };
 
 }  // namespace echofs::cmd

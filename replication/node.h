@@ -160,9 +160,11 @@ class Node final : private RoleHost, private RoleEnvironment {
       ABSL_LOCKS_EXCLUDED(mutex_);
   // On a replica: has its copy of a database fetched again.
   absl::Status Refetch(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
-  // On a replica: has the primary import a database's file of `size` bytes. Returns the position afterwards.
+  // On a replica: has the primary import a database's file of `size` bytes. Returns the position afterwards. Ends soon
+  // when `cancelled` says so, which is then undone or complete.
   absl::StatusOr<DatabasePosition> ForwardImport(const std::string& database, std::uint64_t size,
-                                                 bool replace, ByteSource& file)
+                                                 bool replace, ByteSource& file,
+                                                 const std::function<bool()>& cancelled)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   NodeStatus status() const ABSL_LOCKS_EXCLUDED(mutex_);

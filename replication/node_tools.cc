@@ -5,13 +5,16 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <thread>
 #include <utility>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "echofs/v1/replication.pb.h"
 #include "replication/copy_task.h"
 #include "replication/grpc_client.h"
 #include "replication/import_file.h"
+#include "replication/limits.h"
 #include "replication/node.h"
 #include "replication/replica.h"
 #include "replication/status_macros.h"
@@ -165,7 +168,8 @@ absl::Status Node::Refetch(const std::string& database) {
 
 absl::StatusOr<DatabasePosition> Node::ForwardImport(const std::string& database,
                                                      std::uint64_t size, bool replace,
-                                                     ByteSource& file) {
+                                                     ByteSource& file,
+                                                     const std::function<bool()>& cancelled) {
   const NodeStatus now = status();
   if (now.role == NodeRole::kPrimary) {
     return absl::FailedPreconditionError("this node has become the primary: try again");
@@ -176,7 +180,15 @@ absl::StatusOr<DatabasePosition> Node::ForwardImport(const std::string& database
   const ImportHeader header = {now.cluster_id, database, size, replace};
   const std::unique_ptr<ImportCall> call =
       GrpcConnector()->Connect(now.primary_address)->ImportDatabase();
+  absl::Notification done;
+  std::thread watch([&] {
+    while (!done.WaitForNotificationWithTimeout(kStopCheckInterval)) {
+      if (cancelled() || stopping()) call->Cancel();
+    }
+  });
   absl::StatusOr<DatabasePosition> position = SendImport(header, file, *call);
+  done.Notify();
+  watch.join();
   if (position.ok()) return position;
   return absl::Status(position.status().code(),
                       fmt::format("the primary, {}, did not import it: {}", now.primary_address,

@@ -91,12 +91,14 @@ class FetchCall {
   virtual absl::Status Finish() = 0;
 };
 
-// The replica's side of one ImportDatabase call. One thread.
+// The replica's side of one ImportDatabase call. One thread, but Cancel from any.
 class ImportCall {
  public:
   virtual ~ImportCall() = default;
   // False when the call has ended: Finish says why.
   virtual bool Write(const v1::ImportDatabaseRequest& request) = 0;
+  // Ends it, whatever it waits for; from any thread.
+  virtual void Cancel() = 0;
   // Waits for the primary's answer to what was written. Once.
   virtual absl::Status Finish(v1::ImportDatabaseResponse* response) = 0;
 };

@@ -99,11 +99,11 @@ class ImportTest(ClusterTest):
                 answer = json.loads(cluster.primary.echofs("import", name, source, "--json").stdout)
                 self.assertEqual(answer["page_size"], page_size)
                 self.assertEqual(int(answer["txid"], 16), 1)
+                self.assertEqual(file_hash(source), before)
+                self.assertEqual(glob.glob(source + "-*"), [])
                 cluster.wait_for_databases([name])
                 self.assertEqual(content(cluster.primary.path(name)), content(source))
                 self.assertEqual(cluster.primary.journal_mode(name), mode)
-                self.assertEqual(file_hash(source), before)
-                self.assertEqual(glob.glob(source + "-*"), [])
         self.assertEqual(len(cluster.wait_converged()), 8)
 
     def test_what_only_the_wal_of_the_file_has(self):
