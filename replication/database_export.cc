@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <limits>
 #include <memory>
 #include <optional>
 
@@ -20,12 +19,18 @@ namespace {
 // Takes what a replica would be sent.
 class Exporter final : public FetchServerStream {
  public:
-  Exporter(const ChangeLog& log, const std::string& database, LogIndex from, DatabaseSink& sink)
-      : database_(database), sink_(sink), reader_(log.Read(from)), next_(from) {}
+  Exporter(const ChangeLog& log, ApplyTarget& target, const std::string& database, LogIndex from,
+           DatabaseSink& sink)
+      : log_(log),
+        target_(target),
+        database_(database),
+        sink_(sink),
+        reader_(log.Read(from)),
+        next_(from) {}
 
-  absl::Status Run(const ChangeLog& log, ApplyTarget& target) {
+  absl::Status Run() {
     const std::atomic<bool> stopping = false;
-    const absl::Status served = ServeFetch(log, target, database_, PageSet(), stopping, *this);
+    const absl::Status served = ServeFetch(log_, target_, database_, PageSet(), stopping, *this);
     ECHOFS_RETURN_IF_ERROR(status_);
     ECHOFS_RETURN_IF_ERROR(served);
     ECHOFS_RETURN_IF_ERROR(Redo(end_index_));
@@ -54,8 +59,14 @@ class Exporter final : public FetchServerStream {
     }
     ECHOFS_RETURN_IF_ERROR(
         sink_.Copied(response.pages().first(), AsBytes(response.pages().data())));
-    // As it comes: the log need not keep it for as long as the copy takes.
-    return Redo(LogIndex{std::numeric_limits<std::uint64_t>::max()});
+    return RedoApplied();
+  }
+
+  // As it comes: the log need not keep it for as long as the copy takes. But only what the files hold, which on a
+  // replica may be less than the log does: a page that is copied later would take back what is newer.
+  absl::Status RedoApplied() {
+    const absl::StatusOr<DatabasePosition> applied = target_.AppliedPosition(database_);
+    return applied.ok() ? Redo(applied->index) : absl::OkStatus();
   }
 
   // The log's entries up to `last`, or to its end.
@@ -95,6 +106,8 @@ class Exporter final : public FetchServerStream {
     }
   }
 
+  const ChangeLog& log_;
+  ApplyTarget& target_;
   const std::string& database_;
   DatabaseSink& sink_;
   const std::unique_ptr<LogReader> reader_;
@@ -118,7 +131,7 @@ absl::Status ExportDatabase(const ChangeLog& log, ApplyTarget& target, const std
   // ahead of the files, and has what they lack.
   ECHOFS_ASSIGN_OR_RETURN(const DatabasePosition applied, target.AppliedPosition(database));
   const LogIndex from = std::max(applied.index.Next(), log.first_index());
-  return Exporter(log, database, from, sink).Run(log, target);
+  return Exporter(log, target, database, from, sink).Run();
 }
 
 }  // namespace echofs

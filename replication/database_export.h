@@ -1,9 +1,9 @@
 // A copy of one database at one position, for a place outside of the cluster. Writers and readers go on meanwhile.
 //
 // Pages come in short steps, each from another state (fetch_session.h), and beside them everything that the log gets
-// during the copy. A change set may reach the sink before a page that it changed is copied: that page is then copied
-// from this state or a later one, and the change sets up to it come again. So whoever puts each piece over the ones
-// before has, at the end, the database at the position that End names, with that digest.
+// during the copy. A change set may reach the sink before a page that it changed is copied, but not before the files hold
+// it: that page is then copied from this state or a later one, and the change sets up to that come again. So whoever
+// puts each piece over the ones before has, at the end, the database at the position that End names, with that digest.
 #pragma once
 
 #include <string>
