@@ -13,12 +13,14 @@
 #include "cmd/admin_socket.h"
 #include "cmd/version.h"
 #include "echofs/v1/admin.grpc.pb.h"
+#include "replication/log_entry.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
 namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{200};
+constexpr int kRequestSizeMax = 64 << 10;  // bytes
 
 // Two codes are kept for what gRPC itself says: that this node does not answer, or went away.
 grpc::Status ToGrpc(const absl::Status& status) {
@@ -129,6 +131,9 @@ class Service final : public v1::Admin::Service {
 
   grpc::Status ListChangeSets(grpc::ServerContext*, const v1::ListChangeSetsRequest* request,
                               grpc::ServerWriter<v1::ChangeSetInfo>* writer) override {
+    if (!IsValidDatabaseName(request->database())) {
+      return ToGrpc(absl::InvalidArgumentError("this cannot be the name of a database"));
+    }
     return ToGrpc(
         source_->ChangeSets(request->database(), [writer](const ChangeSetSummary& summary) {
           v1::ChangeSetInfo info;
@@ -209,6 +214,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const std::strin
   grpc::ServerBuilder builder;
   int bound = 0;
   builder.AddListeningPort(GrpcAddress(made_path), grpc::InsecureServerCredentials(), &bound);
+  builder.SetMaxReceiveMessageSize(kRequestSizeMax);
   builder.RegisterService(&state->service);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);

@@ -55,13 +55,6 @@ Setter SetDuration(absl::Duration& (*field)(Config*), bool zero_allowed) {
   };
 }
 
-Setter OnlyEmpty(const char* what) {
-  return [what](Config*, const std::string& text) -> absl::Status {
-    if (text.empty()) return absl::OkStatus();
-    return NotSupported(what, "remove the key or leave it empty");
-  };
-}
-
 absl::Status SetLeaseType(Config* config, const std::string& text) {
   for (const LeaseType type : {LeaseType::kStatic, LeaseType::kService, LeaseType::kEtcd}) {
     if (text != LeaseTypeName(type)) continue;
@@ -164,15 +157,19 @@ const std::vector<Key>& Keys() {
       {"data.retention.size", SetRetentionSize},
       {"grpc.listen", SetHostPort([](C* c) -> std::string& { return c->grpc.listen; })},
       {"grpc.advertise", SetHostPort([](C* c) -> std::string& { return c->grpc.advertise; })},
-      {"grpc.tls.cert", OnlyEmpty("TLS")},
-      {"grpc.tls.key", OnlyEmpty("TLS")},
-      {"grpc.tls.ca", OnlyEmpty("TLS")},
+      {"grpc.tls.cert", SetText([](C* c) -> std::string& { return c->grpc.tls.cert; })},
+      {"grpc.tls.key", SetText([](C* c) -> std::string& { return c->grpc.tls.key; })},
+      {"grpc.tls.ca", SetText([](C* c) -> std::string& { return c->grpc.tls.ca; })},
+      {"grpc.token-file", SetText([](C* c) -> std::string& { return c->grpc.token_file; })},
       {"http.listen", SetHttpListen},
       {"lease.type", SetLeaseType},
       {"lease.candidate", SetCandidate},
       {"lease.ttl", SetDuration([](C* c) -> absl::Duration& { return c->lease.ttl; }, false)},
       {"lease.endpoints", AddLeaseEndpoint},
       {"lease.key", SetLeaseKey},
+      {"lease.tls.cert", SetText([](C* c) -> std::string& { return c->lease.tls.cert; })},
+      {"lease.tls.key", SetText([](C* c) -> std::string& { return c->lease.tls.key; })},
+      {"lease.tls.ca", SetText([](C* c) -> std::string& { return c->lease.tls.ca; })},
       {"lease.primary", SetHostPort([](C* c) -> std::string& { return c->lease.primary; })},
       {"replication.min-sync-replicas", SetMinSyncReplicas},
       {"replication.sync", SetSync},

@@ -24,6 +24,7 @@
 #include "fs/file_system.h"
 #include "fs/mount.h"
 #include "replication/change_log.h"
+#include "replication/grpc_security.h"
 #include "replication/lease_factory.h"
 #include "replication/node.h"
 #include "replication/node_state.h"
@@ -128,6 +129,8 @@ absl::Status Daemon::MakeLease() {
   options.advertise = config_.grpc.advertise;
   options.endpoints = config_.lease.endpoints;
   options.key = config_.lease.key;
+  ECHOFS_ASSIGN_OR_RETURN(options.security,
+                          GrpcSecurity::Make(LeaseSecurity(config_), TlsUse::kClient));
   ECHOFS_ASSIGN_OR_RETURN(lease_, echofs::MakeLease(options));
   return absl::OkStatus();
 }
@@ -170,13 +173,15 @@ absl::Status Daemon::Start() {
   options.lease_ttl = config_.lease.ttl;
   options.ack_timeout = config_.replication.ack_timeout;
   options.version = Version();
+  ECHOFS_ASSIGN_OR_RETURN(options.security,
+                          GrpcSecurity::Make(NodeSecurity(config_), TlsUse::kNode));
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());
   if (databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get());
   ECHOFS_ASSIGN_OR_RETURN(admin_,
-                          AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));
+                          AdminServer::Start(AdminSocketPath(config_.data.dir), status_.get()));
   node_->WaitSettled();
   context_.ReportReady();
   spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,

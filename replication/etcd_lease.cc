@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -25,8 +26,9 @@ constexpr int kConflictRetries = 5;
 
 class EtcdLease final : public Lease {
  public:
-  EtcdLease(const std::vector<std::string>& endpoints, const std::string& key)
-      : etcd_(endpoints), layout_(key) {}
+  EtcdLease(const std::vector<std::string>& endpoints, const std::string& key,
+            std::shared_ptr<GrpcSecurity> security)
+      : etcd_(endpoints, std::move(security)), layout_(key) {}
 
   absl::StatusOr<LeaseState> Read() override {
     ECHOFS_ASSIGN_OR_RETURN(EtcdView view, ReadAll());
@@ -312,8 +314,9 @@ absl::Status EtcdLease::Withdraw(const std::string& node_id) {
 }  // namespace
 
 std::unique_ptr<Lease> MakeEtcdLease(const std::vector<std::string>& endpoints,
-                                     const std::string& key) {
-  return std::make_unique<EtcdLease>(endpoints, key);
+                                     const std::string& key,
+                                     std::shared_ptr<GrpcSecurity> security) {
+  return std::make_unique<EtcdLease>(endpoints, key, std::move(security));
 }
 
 }  // namespace echofs

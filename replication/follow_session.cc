@@ -20,6 +20,34 @@ namespace {
 
 absl::Status ReplicaGone() { return absl::CancelledError("the replica has gone"); }
 
+// Ends a call that does not begin.
+class HelloTimer {
+ public:
+  explicit HelloTimer(FollowServerStream* stream)
+      : thread_([this, stream] {
+          absl::MutexLock lock(&mutex_);
+          if (mutex_.AwaitWithTimeout(absl::Condition(&arrived_), kHelloTimeout)) return;
+          expired_ = true;
+          stream->Cancel();
+        }) {}
+
+  // False when it was too late. Once.
+  bool Stop() {
+    {
+      absl::MutexLock lock(&mutex_);
+      arrived_ = true;
+    }
+    thread_.join();
+    return !expired_;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  bool arrived_ ABSL_GUARDED_BY(mutex_) = false;
+  bool expired_ = false;  // of the thread
+  std::thread thread_;
+};
+
 }  // namespace
 
 bool SendWindow::WaitForRoom(std::uint64_t size, absl::Time deadline) {
@@ -95,7 +123,13 @@ FollowSession::FollowSession(const PrimaryIdentity& identity, const ChangeLog* l
 
 absl::Status FollowSession::Run() {
   v1::FollowRequest request;
-  if (!stream_->Read(&request)) return ReplicaGone();
+  HelloTimer timer(stream_);
+  const bool read = stream_->Read(&request);
+  if (!timer.Stop()) {
+    return absl::DeadlineExceededError(
+        fmt::format("the call said nothing for {} seconds", absl::ToInt64Seconds(kHelloTimeout)));
+  }
+  if (!read) return ReplicaGone();
   if (!request.has_hello()) return absl::InvalidArgumentError("the first message must be a Hello");
   const v1::Hello& hello = request.hello();
   ECHOFS_RETURN_IF_ERROR(CheckHello(hello));

@@ -19,6 +19,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/commit_fence.h"
+#include "replication/grpc_security.h"
 #include "replication/lease.h"
 #include "replication/limits.h"
 #include "replication/node_state.h"
@@ -26,6 +27,7 @@
 #include "replication/primary.h"
 #include "replication/role_driver.h"
 #include "replication/storage.h"
+#include "replication/transport.h"
 
 namespace echofs {
 
@@ -49,6 +51,8 @@ struct NodeOptions {
   CommitFence* fence = nullptr;
   // Where commits wait for the nodes in sync; null when they do not. Not owned.
   CommitAcks* acks = nullptr;
+  // Of the server, and of connections to other nodes.
+  std::shared_ptr<GrpcSecurity> security = GrpcSecurity::None();
   absl::Duration maintenance_interval = kMaintenanceInterval;
 };
 
@@ -175,6 +179,7 @@ class Node final : private RoleHost, private RoleEnvironment {
   ApplyTarget* const target_;
   Storage* const storage_;
   const std::unique_ptr<Service> service_;
+  const std::unique_ptr<Connector> connector_;
   std::unique_ptr<OrphanStore> orphans_;  // set by Start
   std::unique_ptr<GrpcServer> server_;    // touched by Start and Stop alone
   std::thread maintenance_;

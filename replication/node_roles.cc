@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "replication/grpc_client.h"
 #include "replication/node.h"
 #include "replication/replica.h"
 #include "replication/status_macros.h"
@@ -209,7 +208,7 @@ absl::Status Node::StartReplica() {
   options.version = options_.version;
   options.temporary_directory = options_.data_directory + "/tmp";
   options.storage = storage_;
-  options.connector = GrpcConnector();
+  options.connector = connector_.get();
   options.orphans = orphans_.get();
   options.join_cluster = [this](const std::string& cluster_id) { return JoinCluster(cluster_id); };
   auto replica = std::make_shared<Replica>(std::move(options), log_, target_);

@@ -23,8 +23,9 @@ using Stub = v1::LeaseService::Stub;
 
 class ServiceLease final : public Lease {
  public:
-  ServiceLease(const std::vector<std::string>& endpoints, std::string key)
-      : key_(std::move(key)), channels_(endpoints) {}
+  ServiceLease(const std::vector<std::string>& endpoints, std::string key,
+               std::shared_ptr<GrpcSecurity> security)
+      : key_(std::move(key)), channels_(endpoints, std::move(security)) {}
 
   absl::StatusOr<LeaseState> Read() override {
     v1::LeaseReadRequest request;
@@ -162,6 +163,7 @@ absl::Status ServiceLease::Call(Request& request, Reply* reply,
     if (sent) {
       Stub stub(endpoint.channel);
       grpc::ClientContext context;
+      channels_.security().Authorize(&context);
       SetDeadline(kLeaseCallTimeout, &context);
       status = (stub.*method)(&context, request, reply);
       if (status.ok()) return absl::OkStatus();
@@ -188,6 +190,7 @@ absl::StatusOr<LeaseState> ServiceLease::WaitForChange(std::uint64_t version,
   }
   Stub stub(endpoint.channel);
   grpc::ClientContext context;
+  channels_.security().Authorize(&context);
   SetDeadline(timeout + kLeaseCallTimeout, &context);
   const absl::Status cancelled = absl::CancelledError("the lease is not watched any more");
   {
@@ -216,8 +219,9 @@ void ServiceLease::Cancel() {
 }  // namespace
 
 std::unique_ptr<Lease> MakeServiceLease(const std::vector<std::string>& endpoints,
-                                        const std::string& key) {
-  return std::make_unique<ServiceLease>(endpoints, key);
+                                        const std::string& key,
+                                        std::shared_ptr<GrpcSecurity> security) {
+  return std::make_unique<ServiceLease>(endpoints, key, std::move(security));
 }
 
 }  // namespace echofs

@@ -30,7 +30,7 @@ TEST_CASE("impossible histories of terms are refused (L3)") {
   };
   for (const auto& [what, change] : bad) {
     INFO(what);
-    const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+    const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
     const std::unique_ptr<FollowCall> call = channel->Follow();
     v1::FollowRequest request;
     v1::Hello& hello = *request.mutable_hello();
@@ -53,7 +53,7 @@ TEST_CASE("impossible page ranges are refused, possible ones are sent and no mor
     pages[number] = PageStore::Page(kTestPageSize, static_cast<std::uint8_t>(number));
   }
   a.store().Commit(a.log(), a.node().term(), "x.db", kTestPageSize, 600, pages);
-  const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
   using Ranges = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
   const auto fetch = [&](const Ranges& ranges, std::uint64_t* count) {
     v1::FetchDatabaseRequest request;

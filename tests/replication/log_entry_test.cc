@@ -14,16 +14,36 @@ TEST_CASE("names of databases stay in the data directory and mean nothing else")
     CHECK(IsValidDatabaseName(name));
   }
   for (const std::string& name :
-       {std::string(""), std::string("/a"), std::string("a/"), std::string("a//b"),
-        std::string("."), std::string(".."), std::string("../a"), std::string("a/../b"),
-        std::string("a/."), std::string("a\0b", 3), std::string("a-journal"),
-        std::string("dir/a-wal"), std::string("a-shm"), std::string("a-pos"),
-        std::string(".primary"), std::string(".lag"), std::string(".primary/a"),
-        std::string(".lag/a"), std::string(1025, 'x')}) {
+       {std::string(""),
+        std::string("/a"),
+        std::string("a/"),
+        std::string("a//b"),
+        std::string("."),
+        std::string(".."),
+        std::string("../a"),
+        std::string("a/../b"),
+        std::string("a/."),
+        std::string("a\0b", 3),
+        std::string("a-journal"),
+        std::string("dir/a-wal"),
+        std::string("a-shm"),
+        std::string("a-pos"),
+        std::string(".primary"),
+        std::string(".lag"),
+        std::string(".primary/a"),
+        std::string(".lag/a"),
+        std::string(256, 'x'),
+        "a/" + std::string(256, 'x') + "/b",
+        std::string(250, 'x') + "/" + std::string(250, 'x') + "/" + std::string(250, 'x') + "/" +
+            std::string(250, 'x') + "/" + std::string(21, 'x')}) {
     INFO(name);
     CHECK_FALSE(IsValidDatabaseName(name));
   }
-  CHECK(IsValidDatabaseName(std::string(1024, 'x')));
+  CHECK(IsValidDatabaseName(std::string(255, 'x')));
+  CHECK(IsValidDatabaseName(std::string(255, 'x') + "/" + std::string(255, 'x') + "/" +
+                            std::string(255, 'x') + "/" + std::string(255, 'x') +
+                            "/"
+                            "x"));
 }
 
 TEST_CASE("all fields of an entry survive encoding") {
