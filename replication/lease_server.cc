@@ -12,6 +12,7 @@
 #include "replication/grpc_status.h"
 #include "replication/lease_clusters.h"
 #include "replication/lease_wire.h"
+#include "replication/limited_log.h"
 #include "replication/limits.h"
 #include "replication/status_macros.h"
 
@@ -64,8 +65,10 @@ class GrpcLeaseService final : public v1::LeaseService::Service {
   grpc::Status Renew(Context* context, const v1::LeaseRenewRequest* request,
                      v1::LeaseRecord* reply) override {
     return Answer(*context, *request, reply, [request](LeaseTable& table, absl::Duration now) {
-      return table.Renew({request->term()}, request->node_id(), FromMilliseconds(request->ttl_ms()),
-                         now);
+      absl::StatusOr<LeaseRecord> renewed = table.Renew({request->term()}, request->node_id(),
+                                                        FromMilliseconds(request->ttl_ms()), now);
+      if (renewed.ok()) table.Bind(request->scope().cluster_id());
+      return renewed;
     });
   }
   grpc::Status SetInSync(Context* context, const v1::LeaseSetInSyncRequest* request,
@@ -105,7 +108,18 @@ class GrpcLeaseService final : public v1::LeaseService::Service {
   template <class Request>
   absl::Status Check(const Context& context, const Request& request) {
     ECHOFS_RETURN_IF_ERROR(security_->CheckCaller(context));
-    return CheckScope(request.scope());
+    ECHOFS_RETURN_IF_ERROR(CheckScope(request.scope()));
+    const std::string& cluster_id = request.scope().cluster_id();
+    if (cluster_id.empty()) return absl::OkStatus();
+    const std::string& key = request.scope().key();
+    absl::Status fits = clusters_->Call(key, [&](LeaseTable& table, absl::Duration) {
+      return table.CheckCluster(key, cluster_id);
+    });
+    if (absl::IsInvalidArgument(fits)) {
+      refusals_.Warn(cluster_id, fmt::format("refused a call from {}: {}", context.peer(),
+                                             std::string(fits.message())));
+    }
+    return fits;
   }
   template <class Request, class Function>
   grpc::Status Do(const Context& context, const Request& request, const Function& function) {
@@ -123,6 +137,7 @@ class GrpcLeaseService final : public v1::LeaseService::Service {
 
   LeaseClusters* const clusters_;
   const std::shared_ptr<GrpcSecurity> security_;
+  LimitedLog refusals_;
 };
 
 class LeaseServerImpl final : public LeaseServer {

@@ -124,6 +124,7 @@ absl::Status Node::StartWithStaticLease() {
 }
 
 absl::Status Node::StartWithLease() {
+  options_.lease->SetCluster(status().cluster_id);
   ECHOFS_RETURN_IF_ERROR(StartReplica());
   RoleOptions options;
   options.node_id = options_.node_id;

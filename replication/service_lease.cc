@@ -27,6 +27,10 @@ class ServiceLease final : public Lease {
                std::shared_ptr<GrpcSecurity> security)
       : key_(std::move(key)), channels_(endpoints, std::move(security)) {}
 
+  void SetCluster(const std::string& cluster_id) override {
+    absl::MutexLock lock(&mutex_);
+    cluster_id_ = cluster_id;
+  }
   absl::StatusOr<LeaseState> Read() override {
     v1::LeaseReadRequest request;
     return Ask<LeaseState, v1::LeaseState>(request, &Stub::Read, kRepeat);
@@ -110,9 +114,11 @@ class ServiceLease final : public Lease {
   enum Policy { kOnce, kRepeat };
 
   template <class Request>
-  void SetScope(Request* request) const {
+  void SetScope(Request* request) const ABSL_LOCKS_EXCLUDED(mutex_) {
     request->mutable_scope()->set_protocol_version(kLeaseProtocolVersion);
     request->mutable_scope()->set_key(key_);
+    absl::MutexLock lock(&mutex_);
+    request->mutable_scope()->set_cluster_id(cluster_id_);
   }
 
   template <class Request, class Reply>
@@ -131,7 +137,8 @@ class ServiceLease final : public Lease {
 
   const std::string key_;
   EndpointChannels channels_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
+  std::string cluster_id_ ABSL_GUARDED_BY(mutex_);
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   grpc::ClientContext* waiting_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of WaitForChange
 };

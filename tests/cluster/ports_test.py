@@ -229,6 +229,60 @@ class TokenTest(harness.ClusterTest):
         self.assertIn(f"chmod 600 {path}", node.log_text())
 
 
+class OtherClusterTest(members.MembersTest):
+    def check_other_cluster(self, lease):
+        """A node of another cluster that is given this one's lease: it neither leads nor is waited for."""
+        cluster = members.Members(self.directory, lease, 2)
+        self.addCleanup(self._stop_members, cluster)
+        cluster.start()
+        leader = cluster.leader()
+        rows = Replicated(leader, cluster.others(leader))
+        rows.write()
+        stranger = members.Member(self.directory, "x", lease, settings={"lease": {"key": "other"}})
+        stranger.start()
+        wait_for(lambda: stranger.role() == "primary", "the other cluster's primary")
+        for number in range(20):
+            stranger.execute(NAME, f"CREATE TABLE t{number}(x)")  # its log is the longer one
+        self.assertEqual(stranger.stop(), 0)
+        own, other = leader.status()["cluster_id"], self.cluster_id(stranger)
+        self.assertNotEqual(own, other)
+
+        config = stranger.arguments[1]
+        with open(config, encoding="utf-8") as file:
+            settings = json.load(file)
+        settings["lease"]["key"] = "echofs"
+        with open(config, "w", encoding="utf-8") as file:
+            json.dump(settings, file)
+        stranger.start(wait=False)
+        self.addCleanup(stranger.stop)
+        refused = f"is that of cluster {own}, but the node belongs to cluster {other}"
+        wait_for(lambda: refused in stranger.log_text(), "the stranger to say that")
+        self.assertIn(refused, stranger.echofs("status").stdout)
+        rows.write()
+        self.assertEqual({node["node"] for node in leader.status()["nodes"]}, {"a", "b"})
+        successor = cluster.others(leader)[0]
+        leader.kill()
+        wait_for(lambda: successor.role() == "primary", "the successor to lead")
+        self.assertEqual(stranger.role(), "replica")
+        leader.start()
+        return refused
+
+    @staticmethod
+    def cluster_id(node):
+        with open(os.path.join(node.data, "node.json"), encoding="utf-8") as file:
+            return json.load(file)["cluster_id"]
+
+    def test_node_of_another_cluster_at_the_lease_server(self):
+        lease = members.LeaseServer(self.directory)
+        refused = self.check_other_cluster(lease)
+        with open(lease.directory + ".log", encoding="utf-8") as log:
+            lines = [line for line in log if refused in line]
+        self.assertIn(len(lines), (1, 2, 3), lines)  # a minute each
+
+    def test_node_of_another_cluster_at_etcd(self):
+        self.check_other_cluster(members.Etcd(self.directory))
+
+
 class TlsTest(harness.ClusterTest):
     def setUp(self):
         super().setUp()

@@ -8,6 +8,7 @@
 #include "replication/limits.h"
 #include "replication/log_match.h"
 #include "tests/catch.h"
+#include "tests/replication/bad_names.h"
 #include "tests/replication/test_cluster.h"
 
 namespace echofs {
@@ -84,6 +85,51 @@ TEST_CASE("impossible page ranges are refused, possible ones are sent and no mor
   CHECK(count == 0);
   CHECK(fetch({}, &count).ok());
   CHECK(count == 600);
+}
+
+TEST_CASE("names that no database may have are refused when a copy is asked for") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  a.Commit("x.db", 1);
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    INFO(what);
+    v1::FetchDatabaseRequest request;
+    request.set_cluster_id(a.node().status().cluster_id);
+    request.set_node("by-hand");
+    request.set_database(name);
+    const std::unique_ptr<FetchCall> call = channel->FetchDatabase(request);
+    v1::FetchDatabaseResponse response;
+    CHECK_FALSE(call->Read(&response));
+    CHECK(absl::IsInvalidArgument(call->Finish()));
+  }
+}
+
+TEST_CASE("calls of another cluster's nodes are refused, and told so") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
+  v1::FetchDatabaseRequest fetch;
+  fetch.set_cluster_id("another");
+  fetch.set_database("x.db");
+  const absl::Status copied = channel->FetchDatabase(fetch)->Finish();
+  CHECK(absl::IsFailedPrecondition(copied));
+  CHECK(std::string(copied.message()).find("cluster another") != std::string::npos);
+  v1::RequestHandoffRequest handoff;
+  handoff.set_cluster_id("another");
+  handoff.set_target("x");
+  CHECK(absl::IsFailedPrecondition(channel->RequestHandoff(handoff)));
+  const std::unique_ptr<FollowCall> follow = channel->Follow();
+  v1::FollowRequest request;
+  request.mutable_hello()->set_protocol_version(kProtocolVersion);
+  request.mutable_hello()->set_cluster_id("another");
+  request.mutable_hello()->set_node("x");
+  CHECK(follow->Write(request));
+  v1::FollowResponse response;
+  CHECK_FALSE(follow->Read(&response));
+  const absl::Status followed = follow->Finish();
+  CHECK(absl::IsFailedPrecondition(followed));
+  CHECK(std::string(followed.message()).find("belongs to another cluster") != std::string::npos);
 }
 
 }  // namespace

@@ -2,7 +2,9 @@
 
 #include <string>
 
+#include "replication/log_catalog.h"
 #include "tests/catch.h"
+#include "tests/replication/bad_names.h"
 #include "tests/replication/log_test_util.h"
 
 namespace echofs {
@@ -40,10 +42,23 @@ TEST_CASE("names of databases stay in the data directory and mean nothing else")
     CHECK_FALSE(IsValidDatabaseName(name));
   }
   CHECK(IsValidDatabaseName(std::string(255, 'x')));
-  CHECK(IsValidDatabaseName(std::string(255, 'x') + "/" + std::string(255, 'x') + "/" +
-                            std::string(255, 'x') + "/" + std::string(255, 'x') +
-                            "/"
-                            "x"));
+  const std::string component(255, 'x');
+  CHECK(IsValidDatabaseName(component + "/" + component + "/" + component + "/" + component));
+}
+
+TEST_CASE("an entry with a name that no database may have is not read, from wherever it comes") {
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    INFO(what);
+    LogEntry entry = TestChange("app.db", 1, 9);
+    entry.index = {1};
+    entry.term = {1};
+    entry.database = name;
+    const std::string record = EncodeEntryHeader(entry);
+    CHECK(absl::IsDataLoss(DecodeEntryHeader(AsBytes(record)).status()));
+    DatabasePosition position;
+    position.name = name;
+    CHECK(absl::IsInvalidArgument(LogCatalog::FromPositions({position}).status()));
+  }
 }
 
 TEST_CASE("all fields of an entry survive encoding") {
