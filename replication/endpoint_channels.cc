@@ -83,6 +83,7 @@ grpc::Status EndpointChannels::Connect(const Endpoint& endpoint) const {
     }
     tried |= state == GRPC_CHANNEL_CONNECTING;
     if (!channel.WaitForStateChange(state, deadline)) {
+      if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) return WhyNotConnected(endpoint.channel);
       return grpc::Status(grpc::StatusCode::UNAVAILABLE, "a connection to it takes too long");
     }
     state = channel.GetState(true);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -135,13 +136,11 @@ absl::Status SqliteLeaseStore::Open() {
 }
 
 absl::Status SqliteLeaseStore::CheckVersion() {
-  ECHOFS_ASSIGN_OR_RETURN(const std::string version, Ask("PRAGMA user_version"));
-  if (version == "0") {
-    ECHOFS_RETURN_IF_ERROR(Run(kSchema));
-    return Run(kAddCluster);
-  }
-  if (version == "1") return Run(kAddCluster);
-  if (version == std::to_string(kLeaseStoreVersion)) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const std::string text, Ask("PRAGMA user_version"));
+  const long version = std::strtol(text.c_str(), nullptr, 10);
+  if (version == 0) ECHOFS_RETURN_IF_ERROR(Run(kSchema));
+  if (version == 0 || version == 1) return Run(kAddCluster);
+  if (version == kLeaseStoreVersion) return absl::OkStatus();
   return absl::FailedPreconditionError(fmt::format(
       "{}: format version {} was written by a newer echofs; this one knows {}. Start the lease "
       "server with the newer echofs",

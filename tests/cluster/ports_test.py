@@ -244,7 +244,7 @@ class OtherClusterTest(members.MembersTest):
         for number in range(20):
             stranger.execute(NAME, f"CREATE TABLE t{number}(x)")  # its log is the longer one
         self.assertEqual(stranger.stop(), 0)
-        own, other = leader.status()["cluster_id"], self.cluster_id(stranger)
+        own, other = self.cluster_id(leader), self.cluster_id(stranger)
         self.assertNotEqual(own, other)
 
         config = stranger.arguments[1]
