@@ -44,8 +44,12 @@ absl::Status MakePrivateDirectory(const std::string& path) {
   std::error_code error;
   if (!above.empty()) std::filesystem::create_directories(above, error);
   if (error) return StatusFromErrno(error.value(), above.string());
-  if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return absl::OkStatus();
-  return StatusFromErrno(errno, path);
+  if (::mkdir(path.c_str(), 0700) != 0) {
+    return errno == EEXIST ? absl::OkStatus() : StatusFromErrno(errno, path);
+  }
+  const std::string parent = std::filesystem::canonical(above.empty() ? "." : above, error);
+  if (error) return StatusFromErrno(error.value(), above.string());
+  return PosixStorage()->SyncDirectory(parent);
 }
 
 // What is in it has the content of databases that not everybody may read.

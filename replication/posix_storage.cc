@@ -154,12 +154,14 @@ class PosixStorageImpl final : public Storage {
   }
 
   absl::Status MakeDirectories(const std::string& path) override {
+    // A slash at the end.
+    if (path.size() > 1 && path.back() == '/') return MakeDirectories(DirectoryOf(path));
     if (const Parent parent(path); parent.fd() < 0 && errno == ENOENT) {
       ECHOFS_RETURN_IF_ERROR(MakeDirectories(DirectoryOf(path)));
     }
     const Parent parent(path);
     if (parent.fd() < 0) return Failure(errno, "make directory", path);
-    if (::mkdirat(parent.fd(), parent.name(), 0777) == 0) return absl::OkStatus();
+    if (::mkdirat(parent.fd(), parent.name(), 0777) == 0) return SyncDirectory(DirectoryOf(path));
     if (errno != EEXIST) return Failure(errno, "make directory", path);
     struct stat info;
     if (::fstatat(parent.fd(), parent.name(), &info, AT_SYMLINK_NOFOLLOW) != 0) {

@@ -52,7 +52,7 @@ class Storage {
                                                      const OpenOptions& options) = 0;
   virtual absl::Status Remove(const std::string& path) = 0;
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
-  // Makes the directory and its missing parents; OK when it exists.
+  // Makes the directory and its missing parents, durably; OK when it exists.
   virtual absl::Status MakeDirectories(const std::string& path) = 0;
   // Makes creations, removals and renames in the directory durable.
   virtual absl::Status SyncDirectory(const std::string& path) = 0;
