@@ -15,12 +15,16 @@
 #include "cmd/tools_service.h"
 #include "cmd/version.h"
 #include "echofs/v1/admin.grpc.pb.h"
+#include "replication/limits.h"
+#include "replication/log_entry.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
 namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{200};
+// A piece of a file to be imported is the largest request.
+constexpr int kRequestSizeMax = static_cast<int>(kImportChunkSizeMax) + (64 << 10);  // bytes
 
 void Fill(const DatabaseInfo& from, v1::DatabaseStatus* to) {
   to->set_name(from.name);
@@ -125,6 +129,9 @@ class Service final : public v1::Admin::Service {
 
   grpc::Status ListChangeSets(grpc::ServerContext*, const v1::ListChangeSetsRequest* request,
                               grpc::ServerWriter<v1::ChangeSetInfo>* writer) override {
+    if (!IsValidDatabaseName(request->database())) {
+      return ToAdminGrpc(absl::InvalidArgumentError("this cannot be the name of a database"));
+    }
     const ChangeSetRange range = {{request->from_txid()}, request->limit()};
     return ToAdminGrpc(
         source_->ChangeSets(request->database(), range, [writer](const ChangeSetSummary& summary) {
@@ -211,6 +218,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const std::strin
   grpc::ServerBuilder builder;
   int bound = 0;
   builder.AddListeningPort(GrpcAddress(made_path), grpc::InsecureServerCredentials(), &bound);
+  builder.SetMaxReceiveMessageSize(kRequestSizeMax);
   builder.RegisterService(&state->service);
   if (state->tools) builder.RegisterService(state->tools.get());
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);

@@ -98,7 +98,11 @@ absl::Status FillDefaults(const Environment& environment, Config* config) {
   if (config->node.id.empty()) config->node.id = environment("HOSTNAME").value_or(HostName());
   if (const absl::Status s = CheckNodeId(config->node.id); !s.ok()) return BadFlag("node.id", s);
   if (!config->fuse.dir.empty()) config->fuse.dir = AbsolutePath(config->fuse.dir);
-  if (!config->data.dir.empty()) config->data.dir = AbsolutePath(config->data.dir);
+  for (std::string* path : {&config->data.dir, &config->grpc.tls.cert, &config->grpc.tls.key,
+                            &config->grpc.tls.ca, &config->grpc.token_file, &config->lease.tls.cert,
+                            &config->lease.tls.key, &config->lease.tls.ca}) {
+    if (!path->empty()) *path = AbsolutePath(*path);
+  }
   if (!config->grpc.listen.empty() && config->grpc.advertise.empty()) {
     ECHOFS_ASSIGN_OR_RETURN(HostPort address, ParseHostPort(config->grpc.listen));
     if (address.IsAnyAddress()) address.host = environment("HOSTNAME").value_or(HostName());
@@ -187,6 +191,24 @@ absl::Status CheckPorts(const Config& config) {
       config.grpc.listen, config.http.listen));
 }
 
+absl::Status CheckSecuritySettings(const Config& config) {
+  ECHOFS_RETURN_IF_ERROR(CheckTlsSettings(config.grpc.tls, "grpc.tls.", false));
+  ECHOFS_RETURN_IF_ERROR(
+      CheckTlsSettings(config.lease.tls, "lease.tls.", config.lease.type == LeaseType::kEtcd));
+  const bool secured = !config.grpc.tls.empty() || !config.grpc.token_file.empty();
+  if (secured && config.grpc.listen.empty()) {
+    return absl::InvalidArgumentError(fmt::format(
+        "{} is set but grpc.listen is not, so there is nothing to secure: set grpc.listen too",
+        config.grpc.tls.empty() ? "grpc.token-file" : "grpc.tls"));
+  }
+  if (!config.lease.tls.empty() && config.lease.type == LeaseType::kStatic) {
+    return absl::InvalidArgumentError(
+        "lease.tls is set but lease.type is static, which asks nobody: set lease.type to service "
+        "or etcd, or remove lease.tls");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckWhole(const Config& config) {
   if (config.fuse.dir.empty()) {
     return absl::InvalidArgumentError(
@@ -208,6 +230,7 @@ absl::Status CheckWhole(const Config& config) {
         "grpc.listen too");
   }
   ECHOFS_RETURN_IF_ERROR(CheckPorts(config));
+  ECHOFS_RETURN_IF_ERROR(CheckSecuritySettings(config));
   ECHOFS_RETURN_IF_ERROR(CheckReplication(config));
   return CheckLease(config);
 }
@@ -237,6 +260,31 @@ absl::Status CheckLogLevel(std::string_view level) {
   if (std::find(kLevels.begin(), kLevels.end(), level) != kLevels.end()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       fmt::format("'{}' is not one of trace, debug, info, warn, error", level));
+}
+
+absl::Status CheckTlsSettings(const TlsFiles& files, std::string_view setting, bool ca_alone) {
+  if (files.empty()) return absl::OkStatus();
+  if (!files.ca.empty() && files.cert.empty() && files.key.empty() && ca_alone) {
+    return absl::OkStatus();
+  }
+  std::vector<std::string> missing;
+  if (files.cert.empty()) missing.push_back(fmt::format("{}cert", setting));
+  if (files.key.empty()) missing.push_back(fmt::format("{}key", setting));
+  if (files.ca.empty()) missing.push_back(fmt::format("{}ca", setting));
+  if (missing.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format(
+      "{} is missing: TLS needs a certificate, its private key and the authority that the other "
+      "side's certificate must be from",
+      fmt::join(missing, " and ")));
+}
+
+SecurityOptions NodeSecurity(const Config& config) {
+  return {config.grpc.tls, config.grpc.token_file};
+}
+
+SecurityOptions LeaseSecurity(const Config& config) {
+  if (config.lease.type == LeaseType::kEtcd) return {config.lease.tls, ""};
+  return {config.lease.tls.empty() ? config.grpc.tls : config.lease.tls, config.grpc.token_file};
 }
 
 absl::StatusOr<Config> LoadConfig(const ConfigFlags& flags, const Environment& environment) {

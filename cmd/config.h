@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "cmd/config_values.h"
+#include "replication/grpc_security.h"
 #include "replication/lease_factory.h"
 
 namespace echofs::cmd {
@@ -26,8 +27,7 @@ struct ExecCommand {
   bool if_candidate = false;       // only on a node with lease.candidate
 };
 
-// Values of the keys of echofs.yml, named as they are there. Keys that this version refuses for
-// every value but "empty" (grpc.tls) have no place here.
+// Values of the keys of echofs.yml, named as they are there.
 struct Config {
   struct Node {
     std::string id;  // default: the host name
@@ -45,6 +45,8 @@ struct Config {
     std::string listen;  // host:port; empty: do not listen
     std::string
         advertise;  // host:port at which the other nodes reach this one; empty with `listen`
+    TlsFiles tls;   // absolute paths; all of them or none
+    std::string token_file;  // absolute path, or empty
   } grpc;
   struct Http {
     std::string listen = "127.0.0.1:20203";  // host:port, port 0: any; empty: do not listen
@@ -57,6 +59,8 @@ struct Config {
         endpoints;  // host:port of lease servers or of etcd; empty with kStatic
     std::string key = "echofs";
     std::string primary;  // kStatic: grpc.advertise of the primary; empty: a primary on its own
+    // Absolute paths. kService: as grpc.tls unless set; kEtcd: plain text unless set, `ca` alone will do.
+    TlsFiles tls;
   } lease;
   struct Replication {
     int min_sync_replicas = 0;
@@ -103,6 +107,15 @@ absl::StatusOr<Config> LoadConfig(const ConfigFlags& flags, const Environment& e
 // For the commands that talk to a running node: where its data directory is, from --data-dir or
 // from the file.
 absl::StatusOr<std::string> FindDataDir(const ConfigFlags& flags, const Environment& environment);
+
+// What the node's own port and its calls of other nodes use, and its calls of the lease service (not with kStatic), where it
+// is a client.
+SecurityOptions NodeSecurity(const Config& config);
+SecurityOptions LeaseSecurity(const Config& config);
+
+// InvalidArgument unless certificate, key and authority are all there or all missing. `setting` is what the message
+// calls them, such as "grpc.tls."; with `ca_alone` an authority by itself will do.
+absl::Status CheckTlsSettings(const TlsFiles& files, std::string_view setting, bool ca_alone);
 
 // Socket of the node with this data directory.
 std::string AdminSocketPath(const std::string& data_dir);

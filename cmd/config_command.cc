@@ -3,15 +3,42 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cmd/commands.h"
+#include "replication/status_macros.h"
 
 namespace echofs::cmd {
 namespace {
 
+// Looks at the files that secure connections; what is to be said of them although they can be used.
+absl::StatusOr<std::vector<std::string>> CheckFiles(const Config& config) {
+  std::vector<std::string> notes;
+  ECHOFS_ASSIGN_OR_RETURN(const std::string node,
+                          CheckSecurity(NodeSecurity(config), TlsUse::kNode));
+  if (!node.empty()) notes.push_back(node);
+  if (config.lease.type == LeaseType::kStatic) return notes;
+  ECHOFS_ASSIGN_OR_RETURN(const std::string lease,
+                          CheckSecurity(LeaseSecurity(config), TlsUse::kClient));
+  if (!lease.empty() && lease != node) notes.push_back(lease);
+  return notes;
+}
+
+std::string DescribeSecurity(const SecurityOptions& options) {
+  if (options.tls.empty() && options.token_file.empty()) {
+    return "by nothing: for networks that are trusted";
+  }
+  if (options.token_file.empty()) return "by TLS with certificates on both sides";
+  if (options.tls.empty()) return "by a token, in plain text: for private networks";
+  return "by TLS with certificates on both sides, and a token";
+}
+
 int Check(const ConfigFlags& flags) {
   const absl::StatusOr<Config> config = LoadConfig(flags, ProcessEnvironment);
   if (!config.ok()) return FailUsage(config.status());
+  const absl::StatusOr<std::vector<std::string>> notes = CheckFiles(*config);
+  if (!notes.ok()) return FailUsage(notes.status());
   std::printf("the configuration is valid\n");
   std::printf("node      %s\n", config->node.id.c_str());
   std::printf("mount     %s\n", config->fuse.dir.c_str());
@@ -31,8 +58,10 @@ int Check(const ConfigFlags& flags) {
   if (!config->grpc.listen.empty()) {
     std::printf("listens   %s, reached at %s\n", config->grpc.listen.c_str(),
                 config->grpc.advertise.c_str());
+    std::printf("secured   %s\n", DescribeSecurity(NodeSecurity(*config)).c_str());
   }
   std::printf("http      %s\n", config->http.listen.empty() ? "off" : config->http.listen.c_str());
+  for (const std::string& note : *notes) std::printf("warning   %s\n", note.c_str());
   for (const ExecCommand& command : config->exec) {
     const bool skipped = command.if_candidate && !config->lease.candidate;
     std::printf("%s     %s%s\n", skipped ? "skips" : "runs ", command.text.c_str(),

@@ -23,11 +23,6 @@ struct Key {
   Setter set;
 };
 
-absl::Status NotSupported(std::string_view what, std::string_view advice) {
-  return absl::UnimplementedError(
-      fmt::format("{} is not supported in this version; {}", what, advice));
-}
-
 Setter SetText(std::string& (*field)(Config*)) {
   return [field](Config* config, const std::string& text) {
     field(config) = text;
@@ -52,13 +47,6 @@ Setter SetDuration(absl::Duration& (*field)(Config*), bool zero_allowed) {
     }
     field(config) = value;
     return absl::OkStatus();
-  };
-}
-
-Setter OnlyEmpty(const char* what) {
-  return [what](Config*, const std::string& text) -> absl::Status {
-    if (text.empty()) return absl::OkStatus();
-    return NotSupported(what, "remove the key or leave it empty");
   };
 }
 
@@ -163,15 +151,19 @@ const std::vector<Key>& Keys() {
       {"data.retention.size", SetRetentionSize},
       {"grpc.listen", SetHostPort([](C* c) -> std::string& { return c->grpc.listen; })},
       {"grpc.advertise", SetHostPort([](C* c) -> std::string& { return c->grpc.advertise; })},
-      {"grpc.tls.cert", OnlyEmpty("TLS")},
-      {"grpc.tls.key", OnlyEmpty("TLS")},
-      {"grpc.tls.ca", OnlyEmpty("TLS")},
+      {"grpc.tls.cert", SetText([](C* c) -> std::string& { return c->grpc.tls.cert; })},
+      {"grpc.tls.key", SetText([](C* c) -> std::string& { return c->grpc.tls.key; })},
+      {"grpc.tls.ca", SetText([](C* c) -> std::string& { return c->grpc.tls.ca; })},
+      {"grpc.token-file", SetText([](C* c) -> std::string& { return c->grpc.token_file; })},
       {"http.listen", SetHttpListen},
       {"lease.type", SetLeaseType},
       {"lease.candidate", SetCandidate},
       {"lease.ttl", SetDuration([](C* c) -> absl::Duration& { return c->lease.ttl; }, false)},
       {"lease.endpoints", AddLeaseEndpoint},
       {"lease.key", SetLeaseKey},
+      {"lease.tls.cert", SetText([](C* c) -> std::string& { return c->lease.tls.cert; })},
+      {"lease.tls.key", SetText([](C* c) -> std::string& { return c->lease.tls.key; })},
+      {"lease.tls.ca", SetText([](C* c) -> std::string& { return c->lease.tls.ca; })},
       {"lease.primary", SetHostPort([](C* c) -> std::string& { return c->lease.primary; })},
       {"replication.min-sync-replicas", SetMinSyncReplicas},
       {"replication.sync", SetSync},

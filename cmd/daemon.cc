@@ -30,6 +30,7 @@
 #include "fs/mount.h"
 #include "replication/change_log.h"
 #include "replication/failpoint.h"
+#include "replication/grpc_security.h"
 #include "replication/lease_factory.h"
 #include "replication/node.h"
 #include "replication/node_state.h"
@@ -160,6 +161,8 @@ absl::Status Daemon::MakeLease() {
   options.advertise = config_.grpc.advertise;
   options.endpoints = config_.lease.endpoints;
   options.key = config_.lease.key;
+  ECHOFS_ASSIGN_OR_RETURN(options.security,
+                          GrpcSecurity::Make(LeaseSecurity(config_), TlsUse::kClient));
   ECHOFS_ASSIGN_OR_RETURN(lease_, echofs::MakeLease(options));
   return absl::OkStatus();
 }
@@ -212,6 +215,8 @@ absl::Status Daemon::Start() {
                                                     const std::function<bool()>& cancelled) {
     return RunImport(directory, import, cancelled);
   };
+  ECHOFS_ASSIGN_OR_RETURN(options.security,
+                          GrpcSecurity::Make(NodeSecurity(config_), TlsUse::kNode));
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());

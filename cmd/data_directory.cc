@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -37,10 +38,33 @@ absl::Status Lock(int descriptor, const std::string& path) {
   return absl::OkStatus();
 }
 
+// Makes the directory when it is missing, and those above it.
+absl::Status MakePrivateDirectory(const std::string& path) {
+  const std::filesystem::path above = std::filesystem::path(path).parent_path();
+  std::error_code error;
+  if (!above.empty()) std::filesystem::create_directories(above, error);
+  if (error) return StatusFromErrno(error.value(), above.string());
+  if (::mkdir(path.c_str(), 0700) != 0) {
+    return errno == EEXIST ? absl::OkStatus() : StatusFromErrno(errno, path);
+  }
+  const std::string parent = std::filesystem::canonical(above.empty() ? "." : above, error);
+  if (error) return StatusFromErrno(error.value(), above.string());
+  return PosixStorage()->SyncDirectory(parent);
+}
+
+// What is in it has the content of databases that not everybody may read.
+absl::Status CloseToOthers(const std::string& path) {
+  ECHOFS_RETURN_IF_ERROR(MakePrivateDirectory(path));
+  struct stat info;
+  if (::lstat(path.c_str(), &info) != 0) return StatusFromErrno(errno, path);
+  if ((info.st_mode & 07777) == 0700 || ::chmod(path.c_str(), 0700) == 0) return absl::OkStatus();
+  return StatusFromErrno(errno, "close to others " + path);
+}
+
 }  // namespace
 
 absl::StatusOr<UniqueFd> LockDataDirectory(const std::string& path) {
-  ECHOFS_RETURN_IF_ERROR(PosixStorage()->MakeDirectories(path));
+  ECHOFS_RETURN_IF_ERROR(MakePrivateDirectory(path));
   const std::string lock_path = path + "/lock";
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (lock.get() < 0) return StatusFromErrno(errno, lock_path);
@@ -50,11 +74,14 @@ absl::StatusOr<UniqueFd> LockDataDirectory(const std::string& path) {
 
 absl::StatusOr<DataDirectory> DataDirectory::Open(const std::string& path) {
   ECHOFS_ASSIGN_OR_RETURN(UniqueFd lock, LockDataDirectory(path));
-  DataDirectory directory(path, std::move(lock));
-  std::error_code ignored;
-  std::filesystem::remove_all(directory.temporary(), ignored);
-  for (const std::string& made : {directory.files(), directory.temporary()}) {
-    ECHOFS_RETURN_IF_ERROR(PosixStorage()->MakeDirectories(made));
+  std::error_code error;
+  const std::string real_path = std::filesystem::canonical(path, error);
+  if (error) return StatusFromErrno(error.value(), path);
+  DataDirectory directory(real_path, std::move(lock));
+  std::filesystem::remove_all(directory.temporary(), error);
+  ECHOFS_RETURN_IF_ERROR(PosixStorage()->MakeDirectories(directory.files()));
+  for (const std::string& closed : {directory.log(), directory.temporary(), directory.orphans()}) {
+    ECHOFS_RETURN_IF_ERROR(CloseToOthers(closed));
   }
   return directory;
 }

@@ -2,11 +2,14 @@
 //
 //     lock           locked by the running node
 //     node.json      what the node remembers (replication/node_state.h)
-//     files/         the databases, as they are seen in the mount
+//     files/         the databases, as they are seen in the mount, with their owners and modes
 //     log/           the change log (replication/change_log.h)
 //     applied        where a replica's databases stand (fs/applied_positions.h)
+//     orphans/       change sets of its own that the cluster lacks (replication/orphan_store.h)
 //     tmp/           copies in the making; emptied at a start
 //     echofs.sock    for the commands
+//
+// log/, orphans/ and tmp/ are the owner's alone, and so is the directory itself when echofs has made it.
 #pragma once
 
 #include <string>
@@ -25,11 +28,13 @@ class DataDirectory {
   // As LockDataDirectory.
   static absl::StatusOr<DataDirectory> Open(const std::string& path);
 
+  // Without symbolic links in it.
   const std::string& path() const { return path_; }
   std::string files() const { return path_ + "/files"; }
   std::string log() const { return path_ + "/log"; }
   std::string applied() const { return path_ + "/applied"; }
   std::string temporary() const { return path_ + "/tmp"; }
+  std::string orphans() const { return path_ + "/orphans"; }
 
  private:
   DataDirectory(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}

@@ -51,8 +51,8 @@ class TemporaryDirectory {
  public:
   static absl::StatusOr<std::unique_ptr<TemporaryDirectory>> Create() {
     const char* parent = std::getenv("TMPDIR");
-    std::string path =
-        fmt::format("{}/echofs-import-XXXXXX", parent != nullptr ? parent : "/var/tmp");
+    std::string path = WithPlainDirectory(
+        fmt::format("{}/echofs-import-XXXXXX", parent != nullptr ? parent : "/var/tmp"));
     if (::mkdtemp(path.data()) == nullptr) {
       return StatusFromErrno(errno, fmt::format("cannot create {}", path));
     }

@@ -4,6 +4,8 @@
 #include <sqlite3.h>
 
 #include <charconv>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -114,8 +116,12 @@ std::string UriPath(const std::string& path) {
 
 void SqliteClose::operator()(sqlite3* connection) const { sqlite3_close_v2(connection); }
 
-absl::StatusOr<std::unique_ptr<ImportSource>> ImportSource::Open(const std::string& path,
+absl::StatusOr<std::unique_ptr<ImportSource>> ImportSource::Open(const std::string& named_path,
                                                                  bool private_copy) {
+  // A person's own path may have links in it, which Storage does not follow. -wal and -journal are beside the file itself.
+  std::error_code no_such_file;
+  std::string path = std::filesystem::canonical(named_path, no_such_file);
+  if (no_such_file) path = named_path;
   std::string name = path;
   int flags = SQLITE_OPEN_READONLY;
   // To read a WAL database SQLite makes its -wal and -shm when they are missing, and a connection that only reads

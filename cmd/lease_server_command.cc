@@ -18,6 +18,7 @@ namespace {
 struct LeaseServerFlags {
   std::string listen;
   std::string data_dir;
+  SecurityOptions security;
   Config::Log log;
 };
 
@@ -25,6 +26,7 @@ absl::Status CheckFlags(const LeaseServerFlags& flags) {
   if (absl::StatusOr<HostPort> address = ParseHostPort(flags.listen); !address.ok()) {
     return address.status();
   }
+  ECHOFS_RETURN_IF_ERROR(CheckTlsSettings(flags.security.tls, "--tls-", false));
   return CheckLogLevel(flags.log.level);
 }
 
@@ -38,8 +40,10 @@ absl::Status Serve(const LeaseServerFlags& flags) {
 
   const ServiceNotify notify = ServiceNotify::FromEnvironment();
   ECHOFS_ASSIGN_OR_RETURN(const UniqueFd lock, LockDataDirectory(flags.data_dir));
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<GrpcSecurity> security,
+                          GrpcSecurity::Make(flags.security, TlsUse::kServer));
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<LeaseServer> server,
-                          LeaseServer::Start(flags.listen, flags.data_dir + "/lease.db"));
+                          LeaseServer::Start(flags.listen, flags.data_dir + "/lease.db", security));
   spdlog::info("the lease server listens on {} and keeps its data in {}", flags.listen,
                flags.data_dir);
   notify.Ready();
@@ -69,6 +73,18 @@ void AddLeaseServerCommand(CLI::App* app, int* exit_code) {
   server->add_option("--data-dir", flags->data_dir, "Directory for what it must not forget")
       ->required()
       ->type_name(kDirectoryValue);
+  server->add_option("--tls-cert", flags->security.tls.cert, "Certificate of this server (PEM)")
+      ->type_name(kFileValue);
+  server->add_option("--tls-key", flags->security.tls.key, "Its private key")
+      ->type_name(kFileValue);
+  server
+      ->add_option("--tls-ca", flags->security.tls.ca,
+                   "Authority that the nodes' certificates must be from")
+      ->type_name(kFileValue);
+  server
+      ->add_option("--token-file", flags->security.token_file,
+                   "File with the token that nodes must know")
+      ->type_name(kFileValue);
   server->add_option("--log-level", flags->log.level, "trace, debug, info, warn or error");
   server->footer(
       "Stays in the foreground, logs to stderr, ends on SIGTERM or SIGINT. One server serves any "

@@ -11,6 +11,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "replication/grpc_log.h"
+
 namespace echofs::cmd {
 namespace {
 
@@ -87,6 +89,7 @@ void SetUpLogging(const Config::Log& log) {
   logger->set_level(spdlog::level::from_str(log.level));
   logger->flush_on(spdlog::level::trace);
   spdlog::set_default_logger(std::move(logger));
+  RouteGrpcLog();
 }
 
 }  // namespace echofs::cmd

@@ -2,12 +2,22 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
+#include <system_error>
+
 #include "replication/bytes.h"
 #include "replication/log_entry.h"
 #include "replication/ltx.h"
 #include "replication/status_macros.h"
 
 namespace echofs::cmd {
+
+// Links that lead to the directory are the user's own; below it there are to be none.
+OrphanExport::OrphanExport(const std::string& directory) {
+  std::error_code error;
+  directory_ = std::filesystem::weakly_canonical(std::filesystem::absolute(directory), error);
+  if (error) directory_ = directory;
+}
 
 absl::Status OrphanExport::Add(const AdminClient::OrphanPiece& piece) {
   if (piece.begin) ECHOFS_RETURN_IF_ERROR(Begin(piece));

@@ -15,7 +15,7 @@ namespace echofs::cmd {
 // One thread. Files are never overwritten: AlreadyExists then.
 class OrphanExport {
  public:
-  explicit OrphanExport(std::string directory) : directory_(std::move(directory)) {}
+  explicit OrphanExport(const std::string& directory);
 
   absl::Status Add(const AdminClient::OrphanPiece& piece);
   // Makes the last file durable.
@@ -25,7 +25,7 @@ class OrphanExport {
  private:
   absl::Status Begin(const AdminClient::OrphanPiece& piece);
 
-  const std::string directory_;
+  std::string directory_;  // without symbolic links
   std::unique_ptr<File> file_;
   std::uint64_t offset_ = 0;
   std::uint64_t count_ = 0;

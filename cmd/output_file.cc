@@ -6,6 +6,8 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include "replication/status_macros.h"
 
@@ -38,8 +40,16 @@ std::string DirectoryOf(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-absl::StatusOr<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& path,
+std::string WithPlainDirectory(const std::string& path) {
+  std::error_code error;
+  const std::string directory = std::filesystem::canonical(DirectoryOf(path), error);
+  if (error) return path;
+  return fmt::format("{}/{}", directory == "/" ? "" : directory, path.substr(path.rfind('/') + 1));
+}
+
+absl::StatusOr<std::unique_ptr<OutputFile>> OutputFile::Create(const std::string& named_path,
                                                                bool force) {
+  const std::string path = WithPlainDirectory(named_path);
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, PosixStorage()->Exists(path));
   if (exists && !force) return Exists(path);
   std::unique_ptr<OutputFile> output(new OutputFile(path, force));

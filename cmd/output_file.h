@@ -14,7 +14,8 @@ namespace echofs::cmd {
 // One thread. Whoever is killed leaves PATH.tmp, which the next one of this name writes over.
 class OutputFile {
  public:
-  // AlreadyExists when there is a file `path`, unless `force`, and when another process writes to PATH.tmp.
+  // AlreadyExists when there is a file `path`, unless `force`, and when another process writes to PATH.tmp. Links on
+  // the way to its directory are followed, `path` itself is replaced.
   static absl::StatusOr<std::unique_ptr<OutputFile>> Create(const std::string& path, bool force);
   // Removes PATH.tmp unless Finish has succeeded.
   ~OutputFile();
@@ -32,6 +33,10 @@ class OutputFile {
   std::unique_ptr<File> file_;
   bool finished_ = false;
 };
+
+// `path` with a directory that has no symbolic links in it: a person may name a file of his own by way of them, and
+// Storage follows none. As it is when there is no such directory.
+std::string WithPlainDirectory(const std::string& path);
 
 // The directory that a path is in.
 std::string DirectoryOf(const std::string& path);

@@ -9,11 +9,17 @@
 #include "echofs/v1/tools.grpc.pb.h"
 #include "replication/import_file.h"
 #include "replication/limits.h"
+#include "replication/log_entry.h"
 #include "replication/status_macros.h"
 #include "replication/wire.h"
 
 namespace echofs::cmd {
 namespace {
+
+absl::Status CheckName(const std::string& database) {
+  if (IsValidDatabaseName(database)) return absl::OkStatus();
+  return absl::InvalidArgumentError("this cannot be the name of a database");
+}
 
 absl::Status Gone() { return absl::CancelledError("the client has gone"); }
 
@@ -86,6 +92,7 @@ class ClientImport final : public ImportServerStream {
   ClientImport(grpc::ServerContext* context, grpc::ServerReader<v1::ImportDatabaseRequest>* reader)
       : context_(context), reader_(reader) {}
   bool Read(v1::ImportDatabaseRequest* request) override { return reader_->Read(request); }
+  void Cancel() override { context_->TryCancel(); }
   bool cancelled() const override { return context_->IsCancelled(); }
 
  private:
@@ -117,12 +124,14 @@ class Service final : public v1::DatabaseTools::Service {
   grpc::Status ExportDatabase(grpc::ServerContext* context,
                               const v1::ExportDatabaseRequest* request,
                               grpc::ServerWriter<v1::DatabasePiece>* writer) override {
+    if (absl::Status bad = CheckName(request->database()); !bad.ok()) return ToAdminGrpc(bad);
     ClientSink sink(context, writer);
     return ToAdminGrpc(source_->Export(request->database(), sink));
   }
 
   grpc::Status ExportChangeSet(grpc::ServerContext*, const v1::ExportChangeSetRequest* request,
                                grpc::ServerWriter<v1::LtxPiece>* writer) override {
+    if (absl::Status bad = CheckName(request->database()); !bad.ok()) return ToAdminGrpc(bad);
     v1::LtxPiece piece;
     return ToAdminGrpc(source_->ExportChangeSet(request->database(), {request->txid()},
                                                 [writer, &piece](ByteView bytes) {
@@ -133,6 +142,9 @@ class Service final : public v1::DatabaseTools::Service {
 
   grpc::Status CompareNodes(grpc::ServerContext*, const v1::CompareNodesRequest* request,
                             grpc::ServerWriter<v1::NodeComparison>* writer) override {
+    if (!request->database().empty()) {
+      if (absl::Status bad = CheckName(request->database()); !bad.ok()) return ToAdminGrpc(bad);
+    }
     return ToAdminGrpc(
         source_->CompareNodes(request->database(), [writer](const NodeComparison& comparison) {
           v1::NodeComparison message;
@@ -143,6 +155,7 @@ class Service final : public v1::DatabaseTools::Service {
 
   grpc::Status RefetchDatabase(grpc::ServerContext*, const v1::RefetchDatabaseRequest* request,
                                v1::RefetchDatabaseResponse*) override {
+    if (absl::Status bad = CheckName(request->database()); !bad.ok()) return ToAdminGrpc(bad);
     return ToAdminGrpc(source_->Refetch(request->database()));
   }
 

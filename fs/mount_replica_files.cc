@@ -1,5 +1,6 @@
 #include "fs/mount_replica_files.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
@@ -34,11 +35,15 @@ std::string_view SuffixOf(sqlite::FileRole role) {
 std::string DirectoryOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 absl::Status ApplyAttributes(const std::string& path, const FileAttributes& attributes) {
-  if (chmod(path.c_str(), attributes.mode & 07777) != 0 ||
-      (geteuid() == 0 && lchown(path.c_str(), attributes.uid, attributes.gid) != 0)) {
-    return StatusFromErrno(errno, path);
-  }
-  return absl::OkStatus();
+  // chmod(2) would follow a link, and has no other form for a file that its owner may not open.
+  const int fd = OpenWithoutLinks(path, O_PATH, 0);
+  if (fd < 0) return StatusFromErrno(errno, path);
+  const bool done =
+      chmod(fmt::format("/proc/self/fd/{}", fd).c_str(), attributes.mode & 07777) == 0 &&
+      (geteuid() != 0 || fchownat(fd, "", attributes.uid, attributes.gid, AT_EMPTY_PATH) == 0);
+  const int error = errno;
+  close(fd);
+  return done ? absl::OkStatus() : StatusFromErrno(error, path);
 }
 
 }  // namespace

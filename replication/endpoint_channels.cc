@@ -1,8 +1,10 @@
 #include "replication/endpoint_channels.h"
 
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <utility>
 
 #include "replication/limits.h"
 #include "replication/status_macros.h"
@@ -10,7 +12,8 @@
 namespace echofs {
 namespace {
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address,
+                                           const GrpcSecurity& security) {
   const auto milliseconds = [](absl::Duration duration) {
     return static_cast<int>(absl::ToInt64Milliseconds(duration));
   };
@@ -26,15 +29,37 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, milliseconds(kLeaseReconnectDelayMax));
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, security.channel_credentials(), arguments);
+}
+
+// Of a channel whose attempt to connect has just failed: a call fails at once then, and its error has the reason. No server
+// knows the method, should it be reached after all.
+grpc::Status WhyNotConnected(const std::shared_ptr<grpc::Channel>& channel) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() +
+                       absl::ToChronoMilliseconds(kReconnectDelayMin));
+  grpc::CompletionQueue queue;
+  grpc::GenericStub stub(channel);
+  const auto call = stub.PrepareUnaryCall(&context, "/echofs/none", grpc::ByteBuffer(), &queue);
+  grpc::ByteBuffer reply;
+  grpc::Status status;
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall();
+  call->Finish(&reply, &status, nullptr);
+  queue.Next(&tag, &ok);
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) return status;
+  return grpc::Status(grpc::StatusCode::UNAVAILABLE, "there is no connection to it");
 }
 
 }  // namespace
 
-EndpointChannels::EndpointChannels(const std::vector<std::string>& endpoints) {
+EndpointChannels::EndpointChannels(const std::vector<std::string>& endpoints,
+                                   std::shared_ptr<GrpcSecurity> security)
+    : security_(std::move(security)) {
   ECHOFS_CHECK(!endpoints.empty());
   for (const std::string& address : endpoints) {
-    endpoints_.push_back({address, MakeChannel(address)});
+    endpoints_.push_back({address, MakeChannel(address, *security_)});
   }
 }
 
@@ -54,10 +79,11 @@ grpc::Status EndpointChannels::Connect(const Endpoint& endpoint) const {
   while (state != GRPC_CHANNEL_READY) {
     // A failure that is seen first is that of an earlier attempt.
     if (state == GRPC_CHANNEL_TRANSIENT_FAILURE && tried) {
-      return grpc::Status(grpc::StatusCode::UNAVAILABLE, "there is no connection to it");
+      return WhyNotConnected(endpoint.channel);
     }
     tried |= state == GRPC_CHANNEL_CONNECTING;
     if (!channel.WaitForStateChange(state, deadline)) {
+      if (state == GRPC_CHANNEL_TRANSIENT_FAILURE) return WhyNotConnected(endpoint.channel);
       return grpc::Status(grpc::StatusCode::UNAVAILABLE, "a connection to it takes too long");
     }
     state = channel.GetState(true);

@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "replication/grpc_security.h"
 
 namespace grpc {
 class Channel;
@@ -21,7 +22,8 @@ namespace echofs {
 class EndpointChannels {
  public:
   // "host:port" each, at least one.
-  explicit EndpointChannels(const std::vector<std::string>& endpoints);
+  EndpointChannels(const std::vector<std::string>& endpoints,
+                   std::shared_ptr<GrpcSecurity> security);
   ~EndpointChannels();
 
   std::size_t size() const { return endpoints_.size(); }
@@ -29,6 +31,7 @@ class EndpointChannels {
     std::string address;
     std::shared_ptr<grpc::Channel> channel;
   };
+  GrpcSecurity& security() const { return *security_; }
   // The one in use.
   const Endpoint& current() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Waits until the endpoint is connected, for a second or so; at once when it is already. UNAVAILABLE: it is not, and
@@ -39,6 +42,7 @@ class EndpointChannels {
   void MoveOn(const Endpoint& failed) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
+  const std::shared_ptr<GrpcSecurity> security_;
   std::vector<Endpoint> endpoints_;  // as constructed
   mutable absl::Mutex mutex_;
   std::size_t current_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -30,7 +32,9 @@ class EtcdConnection {
   // Whether a call may be sent again when its effect is not known.
   enum Policy { kOnce, kRepeat };
 
-  explicit EtcdConnection(const std::vector<std::string>& endpoints) : channels_(endpoints) {}
+  // Of `security` TLS is used, not the token.
+  EtcdConnection(const std::vector<std::string>& endpoints, std::shared_ptr<GrpcSecurity> security)
+      : channels_(endpoints, std::move(security)) {}
 
   absl::Status Range(const etcdserverpb::RangeRequest& request,
                      etcdserverpb::RangeResponse* response);

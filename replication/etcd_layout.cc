@@ -101,6 +101,8 @@ absl::StatusOr<EtcdView> EtcdLayout::Parse(const pb::RangeResponse& response) co
       ECHOFS_RETURN_IF_ERROR(FromJson(kv, &message));
       view.holder = {message.node_id(), message.address(), {message.term()}, message.etcd_lease()};
       view.holder_revision = kv.mod_revision();
+    } else if (kv.key() == cluster_key()) {
+      view.state.cluster_id = kv.value().substr(0, kIdentitySizeMax);
     } else if (kv.key().compare(0, nodes_prefix().size(), nodes_prefix()) == 0) {
       v1::NodeAnnouncement message;
       ECHOFS_RETURN_IF_ERROR(FromJson(kv, &message));
@@ -130,6 +132,11 @@ void EtcdLayout::PutRecord(const LeaseRecord& record, pb::TxnRequest* transactio
   message.clear_revision();
   message.set_format_version(kFormatVersion);
   SetPut(record_key(), ToJson(message), 0, transaction->add_success());
+}
+
+void EtcdLayout::PutCluster(const std::string& cluster_id, pb::TxnRequest* transaction) const {
+  CompareRevision(cluster_key(), 0, transaction);
+  SetPut(cluster_key(), cluster_id, 0, transaction->add_success());
 }
 
 void EtcdLayout::PutHolder(const EtcdHolder& holder, pb::TxnRequest* transaction) const {

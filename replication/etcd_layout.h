@@ -43,6 +43,7 @@ class EtcdLayout {
 
   std::string record_key() const { return prefix_ + "record"; }
   std::string holder_key() const { return prefix_ + "holder"; }
+  std::string cluster_key() const { return prefix_ + "cluster"; }
   std::string nodes_prefix() const { return prefix_ + "nodes/"; }
   std::string node_key(const std::string& node_id) const { return nodes_prefix() + node_id; }
   const std::string& prefix() const { return prefix_; }
@@ -57,6 +58,8 @@ class EtcdLayout {
   void Expect(const EtcdView& view, etcdserverpb::TxnRequest* transaction) const;
   void ExpectHolder(const EtcdView& view, etcdserverpb::TxnRequest* transaction) const;
   void PutRecord(const LeaseRecord& record, etcdserverpb::TxnRequest* transaction) const;
+  // Binds the lease to a cluster, if it is not bound.
+  void PutCluster(const std::string& cluster_id, etcdserverpb::TxnRequest* transaction) const;
   void PutHolder(const EtcdHolder& holder, etcdserverpb::TxnRequest* transaction) const;
   void RemoveHolder(etcdserverpb::TxnRequest* transaction) const;
   // Puts the announcement unless it is there already, attached to `etcd_lease`.

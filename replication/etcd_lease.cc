@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -25,8 +26,14 @@ constexpr int kConflictRetries = 5;
 
 class EtcdLease final : public Lease {
  public:
-  EtcdLease(const std::vector<std::string>& endpoints, const std::string& key)
-      : etcd_(endpoints), layout_(key) {}
+  EtcdLease(const std::vector<std::string>& endpoints, const std::string& key,
+            std::shared_ptr<GrpcSecurity> security)
+      : key_(key), etcd_(endpoints, std::move(security)), layout_(key) {}
+
+  void SetCluster(const std::string& cluster_id) override ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    cluster_id_ = cluster_id;
+  }
 
   absl::StatusOr<LeaseState> Read() override {
     ECHOFS_ASSIGN_OR_RETURN(EtcdView view, ReadAll());
@@ -58,7 +65,14 @@ class EtcdLease final : public Lease {
     absl::Duration ttl;
   };
 
-  absl::StatusOr<EtcdView> ReadAll();
+  // InvalidArgument when the lease is another cluster's.
+  absl::StatusOr<EtcdView> ReadAll() ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string cluster_id() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    return cluster_id_;
+  }
+  // Binds the lease to this node's cluster unless it is bound, or this node has none.
+  absl::Status Bind(const EtcdView& view);
   // The view, if `node_id` holds the lease with `term` in it; else FailedPrecondition.
   absl::StatusOr<EtcdView> ReadAsHolder(Term term, const std::string& node_id);
   // Makes `record` the record and gives the lease to its primary, if all is as in `view`.
@@ -69,9 +83,11 @@ class EtcdLease final : public Lease {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status CheckRoomForNode(const std::string& node_id);
 
+  const std::string key_;
   EtcdConnection etcd_;
   const EtcdLayout layout_;
   absl::Mutex mutex_;
+  std::string cluster_id_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Announced> announced_ ABSL_GUARDED_BY(mutex_);  // by this process
 };
 
@@ -86,7 +102,19 @@ absl::StatusOr<EtcdView> EtcdLease::ReadAll() {
   layout_.SetReadAll(&request);
   pb::RangeResponse response;
   ECHOFS_RETURN_IF_ERROR(etcd_.Range(request, &response));
-  return layout_.Parse(response);
+  ECHOFS_ASSIGN_OR_RETURN(EtcdView view, layout_.Parse(response));
+  ECHOFS_RETURN_IF_ERROR(CheckLeaseCluster(key_, view.state.cluster_id, cluster_id()));
+  return view;
+}
+
+absl::Status EtcdLease::Bind(const EtcdView& view) {
+  const std::string own = cluster_id();
+  if (own.empty() || !view.state.cluster_id.empty()) return absl::OkStatus();
+  pb::TxnRequest request;
+  layout_.PutCluster(own, &request);
+  pb::TxnResponse response;
+  // When another was quicker, the next call tells.
+  return etcd_.Txn(request, EtcdConnection::kRepeat, &response);
 }
 
 absl::StatusOr<EtcdView> EtcdLease::ReadAsHolder(Term term, const std::string& node_id) {
@@ -187,6 +215,7 @@ absl::StatusOr<LeaseRecord> EtcdLease::Renew(Term term, const std::string& node_
       after.state.held = false;
       return NotHolder(term, node_id, after.state);
     }
+    ECHOFS_RETURN_IF_ERROR(Bind(after));
     if (absl::Seconds(seconds) >= ttl) return std::move(after.state.record);
     ECHOFS_ASSIGN_OR_RETURN(const bool attached, Reattach(after, ttl));
     if (attached) return std::move(after.state.record);
@@ -285,6 +314,7 @@ absl::StatusOr<std::int64_t> EtcdLease::LeaseOfNode(const std::string& node_id,
 absl::Status EtcdLease::Announce(const NodeAnnouncement& node, absl::Duration ttl) {
   ECHOFS_RETURN_IF_ERROR(CheckAnnouncement(node));
   ECHOFS_RETURN_IF_ERROR(CheckLeaseTtl(ttl));
+  if (!cluster_id().empty()) ECHOFS_RETURN_IF_ERROR(ReadAll().status());
   ECHOFS_ASSIGN_OR_RETURN(const std::int64_t etcd_lease, LeaseOfNode(node.node_id, ttl));
   pb::TxnRequest request;
   layout_.PutNode(node, etcd_lease, &request);
@@ -312,8 +342,9 @@ absl::Status EtcdLease::Withdraw(const std::string& node_id) {
 }  // namespace
 
 std::unique_ptr<Lease> MakeEtcdLease(const std::vector<std::string>& endpoints,
-                                     const std::string& key) {
-  return std::make_unique<EtcdLease>(endpoints, key);
+                                     const std::string& key,
+                                     std::shared_ptr<GrpcSecurity> security) {
+  return std::make_unique<EtcdLease>(endpoints, key, std::move(security));
 }
 
 }  // namespace echofs

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "replication/grpc_security.h"
 #include "replication/lease.h"
 
 namespace echofs {
@@ -25,6 +26,7 @@ namespace echofs {
 // shows in the first call. Calls that can be repeated without harm are, on the next endpoint; Acquire and Transfer are
 // not.
 std::unique_ptr<Lease> MakeEtcdLease(const std::vector<std::string>& endpoints,
-                                     const std::string& key);
+                                     const std::string& key,
+                                     std::shared_ptr<GrpcSecurity> security = GrpcSecurity::None());
 
 }  // namespace echofs

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "echofs/v1/replication.pb.h"
+#include "replication/first_message_timer.h"
 #include "replication/limits.h"
 #include "replication/status_macros.h"
 #include "replication/wire.h"
@@ -95,7 +96,10 @@ FollowSession::FollowSession(const PrimaryIdentity& identity, const ChangeLog* l
 
 absl::Status FollowSession::Run() {
   v1::FollowRequest request;
-  if (!stream_->Read(&request)) return ReplicaGone();
+  FirstMessageTimer timer([this] { stream_->Cancel(); });
+  const bool read = stream_->Read(&request);
+  ECHOFS_RETURN_IF_ERROR(timer.Stop());
+  if (!read) return ReplicaGone();
   if (!request.has_hello()) return absl::InvalidArgumentError("the first message must be a Hello");
   const v1::Hello& hello = request.hello();
   ECHOFS_RETURN_IF_ERROR(CheckHello(hello));

@@ -14,8 +14,11 @@ namespace {
 
 class GrpcFollowCall final : public FollowCall {
  public:
-  explicit GrpcFollowCall(std::shared_ptr<v1::Replication::Stub> stub)
-      : stub_(std::move(stub)), stream_(stub_->Follow(&context_)) {}
+  GrpcFollowCall(std::shared_ptr<v1::Replication::Stub> stub, GrpcSecurity& security)
+      : stub_(std::move(stub)) {
+    security.Authorize(&context_);
+    stream_ = stub_->Follow(&context_);
+  }
   ~GrpcFollowCall() override {
     if (finished_) return;
     context_.TryCancel();
@@ -33,15 +36,18 @@ class GrpcFollowCall final : public FollowCall {
  private:
   const std::shared_ptr<v1::Replication::Stub> stub_;
   grpc::ClientContext context_;
-  const std::unique_ptr<grpc::ClientReaderWriter<v1::FollowRequest, v1::FollowResponse>> stream_;
+  std::unique_ptr<grpc::ClientReaderWriter<v1::FollowRequest, v1::FollowResponse>> stream_;
   bool finished_ = false;
 };
 
 class GrpcFetchCall final : public FetchCall {
  public:
   GrpcFetchCall(std::shared_ptr<v1::Replication::Stub> stub,
-                const v1::FetchDatabaseRequest& request)
-      : stub_(std::move(stub)), stream_(stub_->FetchDatabase(&context_, request)) {}
+                const v1::FetchDatabaseRequest& request, GrpcSecurity& security)
+      : stub_(std::move(stub)) {
+    security.Authorize(&context_);
+    stream_ = stub_->FetchDatabase(&context_, request);
+  }
   ~GrpcFetchCall() override {
     if (finished_) return;
     context_.TryCancel();
@@ -58,14 +64,17 @@ class GrpcFetchCall final : public FetchCall {
  private:
   const std::shared_ptr<v1::Replication::Stub> stub_;
   grpc::ClientContext context_;
-  const std::unique_ptr<grpc::ClientReader<v1::FetchDatabaseResponse>> stream_;
+  std::unique_ptr<grpc::ClientReader<v1::FetchDatabaseResponse>> stream_;
   bool finished_ = false;
 };
 
 class GrpcImportCall final : public ImportCall {
  public:
-  explicit GrpcImportCall(std::shared_ptr<v1::Replication::Stub> stub)
-      : stub_(std::move(stub)), writer_(stub_->ImportDatabase(&context_, &response_)) {}
+  GrpcImportCall(std::shared_ptr<v1::Replication::Stub> stub, GrpcSecurity& security)
+      : stub_(std::move(stub)) {
+    security.Authorize(&context_);
+    writer_ = stub_->ImportDatabase(&context_, &response_);
+  }
   ~GrpcImportCall() override {
     if (finished_) return;
     context_.TryCancel();
@@ -86,13 +95,14 @@ class GrpcImportCall final : public ImportCall {
   const std::shared_ptr<v1::Replication::Stub> stub_;
   grpc::ClientContext context_;
   v1::ImportDatabaseResponse response_;
-  const std::unique_ptr<grpc::ClientWriter<v1::ImportDatabaseRequest>> writer_;
+  std::unique_ptr<grpc::ClientWriter<v1::ImportDatabaseRequest>> writer_;
   bool finished_ = false;
 };
 
 class GrpcPrimaryChannel final : public PrimaryChannel {
  public:
-  explicit GrpcPrimaryChannel(const std::string& address) {
+  GrpcPrimaryChannel(const std::string& address, std::shared_ptr<GrpcSecurity> security)
+      : security_(std::move(security)) {
     grpc::ChannelArguments arguments;
     arguments.SetMaxReceiveMessageSize(static_cast<int>(kMessageSizeMax));
     arguments.SetMaxSendMessageSize(static_cast<int>(kMessageSizeMax));
@@ -107,15 +117,18 @@ class GrpcPrimaryChannel final : public PrimaryChannel {
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     stub_ = v1::Replication::NewStub(
-        grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
+        grpc::CreateCustomChannel(address, security_->channel_credentials(), arguments));
   }
 
-  std::unique_ptr<FollowCall> Follow() override { return std::make_unique<GrpcFollowCall>(stub_); }
+  std::unique_ptr<FollowCall> Follow() override {
+    return std::make_unique<GrpcFollowCall>(stub_, *security_);
+  }
   std::unique_ptr<FetchCall> FetchDatabase(const v1::FetchDatabaseRequest& request) override {
-    return std::make_unique<GrpcFetchCall>(stub_, request);
+    return std::make_unique<GrpcFetchCall>(stub_, request, *security_);
   }
   absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) override {
     grpc::ClientContext context;
+    security_->Authorize(&context);
     context.set_deadline(std::chrono::system_clock::now() +
                          absl::ToChronoSeconds(kHandoffRequestMax));
     v1::RequestHandoffResponse response;
@@ -126,6 +139,7 @@ class GrpcPrimaryChannel final : public PrimaryChannel {
       const v1::ListPositionsRequest& request,
       const std::function<absl::Status(const v1::NodeDatabase&)>& visit) override {
     grpc::ClientContext context;
+    security_->Authorize(&context);
     context.set_deadline(std::chrono::system_clock::now() +
                          absl::ToChronoSeconds(kListPositionsMax));
     const auto reader = stub_->ListPositions(&context, request);
@@ -137,7 +151,7 @@ class GrpcPrimaryChannel final : public PrimaryChannel {
     return visited.ok() ? finished : visited;
   }
   std::unique_ptr<ImportCall> ImportDatabase() override {
-    return std::make_unique<GrpcImportCall>(stub_);
+    return std::make_unique<GrpcImportCall>(stub_, *security_);
   }
 
  private:
@@ -145,21 +159,26 @@ class GrpcPrimaryChannel final : public PrimaryChannel {
     return static_cast<int>(absl::ToInt64Milliseconds(duration));
   }
 
+  const std::shared_ptr<GrpcSecurity> security_;
   std::shared_ptr<v1::Replication::Stub> stub_;
 };
 
-class GrpcConnectorImpl final : public Connector {
+class GrpcConnector final : public Connector {
  public:
+  explicit GrpcConnector(std::shared_ptr<GrpcSecurity> security) : security_(std::move(security)) {}
+
   std::unique_ptr<PrimaryChannel> Connect(const std::string& address) override {
-    return std::make_unique<GrpcPrimaryChannel>(address);
+    return std::make_unique<GrpcPrimaryChannel>(address, security_);
   }
+
+ private:
+  const std::shared_ptr<GrpcSecurity> security_;
 };
 
 }  // namespace
 
-Connector* GrpcConnector() {
-  static auto* const connector = new GrpcConnectorImpl;
-  return connector;
+std::unique_ptr<Connector> MakeGrpcConnector(std::shared_ptr<GrpcSecurity> security) {
+  return std::make_unique<GrpcConnector>(std::move(security));
 }
 
 }  // namespace echofs

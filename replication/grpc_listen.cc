@@ -15,7 +15,9 @@ int Milliseconds(absl::Duration duration) {
 }  // namespace
 
 absl::StatusOr<ListeningServer> ListenWithGrpc(const std::string& address,
-                                               const std::string& setting, grpc::Service* service) {
+                                               const std::string& setting,
+                                               const GrpcSecurity& security,
+                                               grpc::Service* service) {
   if (const std::string why = WhyNotListening(address, setting); !why.empty()) {
     return absl::FailedPreconditionError(fmt::format("cannot listen on {}: {}", address, why));
   }
@@ -29,7 +31,11 @@ absl::StatusOr<ListeningServer> ListenWithGrpc(const std::string& address,
                              Milliseconds(kKeepaliveInterval) / 2);
   // Otherwise a second process could share the port, and each would get some of the calls.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &listening.port);
+  // Callers that say nothing, and ever more of them, shall not take what others need.
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, Milliseconds(kHandshakeTimeout));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kConnectionCallsMax);
+  builder.SetResourceQuota(grpc::ResourceQuota("server").SetMaxThreads(kServerThreadsMax));
+  builder.AddListeningPort(address, security.server_credentials(), &listening.port);
   builder.RegisterService(service);
   listening.server = builder.BuildAndStart();
   if (listening.server != nullptr && listening.port != 0) return listening;

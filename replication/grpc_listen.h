@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "replication/grpc_security.h"
 
 namespace echofs {
 
@@ -16,8 +17,11 @@ struct ListeningServer {
   int port = 0;
 };
 
-// `setting`: what a person corrects when it cannot listen, such as "grpc.listen". Does not own `service`.
+// `setting`: what a person corrects when it cannot listen, such as "grpc.listen". Does not own `service`, which asks
+// `security` about its callers.
 absl::StatusOr<ListeningServer> ListenWithGrpc(const std::string& address,
-                                               const std::string& setting, grpc::Service* service);
+                                               const std::string& setting,
+                                               const GrpcSecurity& security,
+                                               grpc::Service* service);
 
 }  // namespace echofs

@@ -24,6 +24,7 @@ class GrpcFollowStream final : public FollowServerStream {
   bool Write(const v1::FollowResponse& response) override { return stream_->Write(response); }
   void Cancel() override { context_->TryCancel(); }
   bool cancelled() const override { return context_->IsCancelled(); }
+  std::string peer() const override { return context_->peer(); }
 
  private:
   grpc::ServerContext* const context_;
@@ -54,6 +55,7 @@ class GrpcImportStream final : public ImportServerStream {
       : context_(context), stream_(stream) {}
 
   bool Read(v1::ImportDatabaseRequest* request) override { return stream_->Read(request); }
+  void Cancel() override { context_->TryCancel(); }
   bool cancelled() const override { return context_->IsCancelled(); }
 
  private:
@@ -63,43 +65,55 @@ class GrpcImportStream final : public ImportServerStream {
 
 class GrpcReplicationService final : public v1::Replication::Service {
  public:
-  explicit GrpcReplicationService(ReplicationService* service) : service_(service) {}
+  GrpcReplicationService(ReplicationService* service, std::shared_ptr<GrpcSecurity> security)
+      : service_(service), security_(std::move(security)) {}
+
+  const GrpcSecurity& security() const { return *security_; }
 
   grpc::Status Follow(grpc::ServerContext* context, GrpcFollowStream::Stream* stream) override {
+    if (absl::Status bad = security_->CheckCaller(*context); !bad.ok()) return ToGrpcStatus(bad);
     GrpcFollowStream adapter(context, stream);
     return ToGrpcStatus(service_->Follow(adapter));
   }
   grpc::Status FetchDatabase(grpc::ServerContext* context, const v1::FetchDatabaseRequest* request,
                              GrpcFetchStream::Stream* stream) override {
+    if (absl::Status bad = security_->CheckCaller(*context); !bad.ok()) return ToGrpcStatus(bad);
     GrpcFetchStream adapter(context, stream);
     return ToGrpcStatus(service_->FetchDatabase(*request, adapter));
   }
-  grpc::Status RequestHandoff(grpc::ServerContext*, const v1::RequestHandoffRequest* request,
+  grpc::Status RequestHandoff(grpc::ServerContext* context,
+                              const v1::RequestHandoffRequest* request,
                               v1::RequestHandoffResponse*) override {
+    if (absl::Status bad = security_->CheckCaller(*context); !bad.ok()) return ToGrpcStatus(bad);
     return ToGrpcStatus(service_->RequestHandoff(*request));
   }
-  grpc::Status ListPositions(grpc::ServerContext*, const v1::ListPositionsRequest* request,
+  grpc::Status ListPositions(grpc::ServerContext* context, const v1::ListPositionsRequest* request,
                              grpc::ServerWriter<v1::NodeDatabase>* writer) override {
+    if (absl::Status bad = security_->CheckCaller(*context); !bad.ok()) return ToGrpcStatus(bad);
     return ToGrpcStatus(service_->ListPositions(
         *request, [writer](const v1::NodeDatabase& database) { return writer->Write(database); }));
   }
   grpc::Status ImportDatabase(grpc::ServerContext* context, GrpcImportStream::Stream* stream,
                               v1::ImportDatabaseResponse* response) override {
+    if (absl::Status bad = security_->CheckCaller(*context); !bad.ok()) return ToGrpcStatus(bad);
     GrpcImportStream adapter(context, stream);
     return ToGrpcStatus(service_->ImportDatabase(adapter, response));
   }
 
  private:
   ReplicationService* const service_;
+  const std::shared_ptr<GrpcSecurity> security_;
 };
 
 class GrpcServerImpl final : public GrpcServer {
  public:
-  explicit GrpcServerImpl(ReplicationService* service) : service_(service) {}
+  GrpcServerImpl(ReplicationService* service, std::shared_ptr<GrpcSecurity> security)
+      : service_(service, std::move(security)) {}
   ~GrpcServerImpl() override { Stop(); }
 
   absl::Status Listen(const std::string& address) {
-    ECHOFS_ASSIGN_OR_RETURN(listening_, ListenWithGrpc(address, "grpc.listen", &service_));
+    ECHOFS_ASSIGN_OR_RETURN(listening_,
+                            ListenWithGrpc(address, "grpc.listen", service_.security(), &service_));
     return absl::OkStatus();
   }
 
@@ -120,9 +134,10 @@ class GrpcServerImpl final : public GrpcServer {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const std::string& address,
-                                                              ReplicationService* service) {
-  auto server = std::make_unique<GrpcServerImpl>(service);
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
+    const std::string& address, ReplicationService* service,
+    std::shared_ptr<GrpcSecurity> security) {
+  auto server = std::make_unique<GrpcServerImpl>(service, std::move(security));
   if (absl::Status status = server->Listen(address); !status.ok()) return status;
   return server;
 }

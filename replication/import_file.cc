@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "echofs/v1/replication.pb.h"
+#include "replication/first_message_timer.h"
 #include "replication/limits.h"
 #include "replication/log_entry.h"
 #include "replication/status_macros.h"
@@ -45,7 +46,10 @@ absl::StatusOr<DatabasePosition> SendImport(const ImportHeader& header, ByteSour
 
 absl::StatusOr<ImportHeader> ReceiveImportHeader(ImportServerStream& stream) {
   v1::ImportDatabaseRequest request;
-  if (!stream.Read(&request) || !request.has_header()) {
+  FirstMessageTimer timer([&stream] { stream.Cancel(); });
+  const bool read = stream.Read(&request);
+  ECHOFS_RETURN_IF_ERROR(timer.Stop());
+  if (!read || !request.has_header()) {
     return absl::InvalidArgumentError("an import begins with its header");
   }
   const v1::ImportDatabaseRequest::Header& header = request.header();

@@ -65,6 +65,7 @@ struct LeaseState {
   bool held = false;                    // the record's primary holds the lease now
   std::vector<NodeAnnouncement> nodes;  // that live, in order of node id
   std::uint64_t version = 0;            // for WaitForChange; only comparable for equality
+  std::string cluster_id;               // of the cluster whose lease it is; empty while not known
 };
 
 // Thread-safe. Calls may wait for the backend up to a timeout of a few seconds, so not in the way of a commit.
@@ -73,10 +74,15 @@ struct LeaseState {
 //                       known.
 //   FailedPrecondition  the lease is not as the call supposes; nothing was changed. The message says how it is.
 //   Unimplemented       this backend cannot do that (static); the message says what to do.
-//   PermissionDenied, InvalidArgument  a person has to mend the configuration.
+//   PermissionDenied, InvalidArgument  a person has to mend the configuration. Another cluster's lease is such a case.
 class Lease {
  public:
   virtual ~Lease() = default;
+
+  // To which cluster this node belongs, as soon as it does. The first holder that has said so binds the lease to its
+  // cluster, with a Renew, for ever; to nodes of another one all calls are InvalidArgument from then on. A backend without
+  // that ignores it.
+  virtual void SetCluster(const std::string& cluster_id) { (void)cluster_id; }
 
   virtual absl::StatusOr<LeaseState> Read() = 0;
   // Returns as soon as the state is another one than the state with `version` (a renewal is no change, the end of

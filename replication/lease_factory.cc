@@ -34,8 +34,9 @@ absl::StatusOr<std::unique_ptr<Lease>> MakeLease(const LeaseOptions& options) {
     return absl::InvalidArgumentError(
         fmt::format("lease.key must have 1 to {} bytes", kIdentitySizeMax));
   }
-  return options.type == LeaseType::kService ? MakeServiceLease(options.endpoints, options.key)
-                                             : MakeEtcdLease(options.endpoints, options.key);
+  return options.type == LeaseType::kService
+             ? MakeServiceLease(options.endpoints, options.key, options.security)
+             : MakeEtcdLease(options.endpoints, options.key, options.security);
 }
 
 }  // namespace echofs

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "replication/grpc_security.h"
 
 namespace echofs {
 
@@ -14,8 +15,9 @@ class LeaseServer {
  public:
   // Listens on `listen` ("host:port"; port 0 takes any free one). `store_path`: the database, made when missing.
   // Errors are for people; an address that cannot be had is FailedPrecondition.
-  static absl::StatusOr<std::unique_ptr<LeaseServer>> Start(const std::string& listen,
-                                                            const std::string& store_path);
+  static absl::StatusOr<std::unique_ptr<LeaseServer>> Start(
+      const std::string& listen, const std::string& store_path,
+      std::shared_ptr<GrpcSecurity> security = GrpcSecurity::None());
   virtual ~LeaseServer() = default;
 
   virtual int port() const = 0;

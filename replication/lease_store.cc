@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sqlite3.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -31,13 +32,21 @@ CREATE TRIGGER lease_stays BEFORE DELETE ON lease
 PRAGMA user_version = 1;
 COMMIT;
 )sql";
-static_assert(kLeaseStoreVersion == 1, "the schema sets it");
+
+// From version 1 to 2.
+constexpr const char* kAddCluster = R"sql(
+BEGIN;
+ALTER TABLE lease ADD COLUMN cluster_id TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 2;
+COMMIT;
+)sql";
+static_assert(kLeaseStoreVersion == 2, "the schema sets it");
 
 constexpr const char* kSave = R"sql(
-INSERT INTO lease(key, term, revision, primary_id, primary_address, in_sync, held, ttl_ms)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+INSERT INTO lease(key, term, revision, primary_id, primary_address, in_sync, held, ttl_ms, cluster_id)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 ON CONFLICT (key) DO UPDATE SET term = ?2, revision = ?3, primary_id = ?4, primary_address = ?5,
-  in_sync = ?6, held = ?7, ttl_ms = ?8)sql";
+  in_sync = ?6, held = ?7, ttl_ms = ?8, cluster_id = ?9)sql";
 
 struct CloseDatabase {
   void operator()(sqlite3* database) const { sqlite3_close(database); }
@@ -127,9 +136,11 @@ absl::Status SqliteLeaseStore::Open() {
 }
 
 absl::Status SqliteLeaseStore::CheckVersion() {
-  ECHOFS_ASSIGN_OR_RETURN(const std::string version, Ask("PRAGMA user_version"));
-  if (version == "0") return Run(kSchema);
-  if (version == std::to_string(kLeaseStoreVersion)) return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const std::string text, Ask("PRAGMA user_version"));
+  const long version = std::strtol(text.c_str(), nullptr, 10);
+  if (version == 0) ECHOFS_RETURN_IF_ERROR(Run(kSchema));
+  if (version == 0 || version == 1) return Run(kAddCluster);
+  if (version == kLeaseStoreVersion) return absl::OkStatus();
   return absl::FailedPreconditionError(fmt::format(
       "{}: format version {} was written by a newer echofs; this one knows {}. Start the lease "
       "server with the newer echofs",
@@ -151,14 +162,15 @@ absl::StatusOr<LeaseTenure> SqliteLeaseStore::TakeRow(sqlite3_stmt* row) const {
   }
   tenure.held = sqlite3_column_int(row, 6) != 0;
   tenure.ttl = FromMilliseconds(static_cast<std::uint64_t>(sqlite3_column_int64(row, 7)));
+  tenure.cluster_id = Text(row, 8);
   return tenure;
 }
 
 absl::StatusOr<std::map<std::string, LeaseTenure>> SqliteLeaseStore::LoadAll() {
   ECHOFS_ASSIGN_OR_RETURN(
       const Statement statement,
-      Prepare("SELECT key, term, revision, primary_id, primary_address, in_sync, held, ttl_ms "
-              "FROM lease"));
+      Prepare("SELECT key, term, revision, primary_id, primary_address, in_sync, held, ttl_ms, "
+              "cluster_id FROM lease"));
   std::map<std::string, LeaseTenure> leases;
   int result = SQLITE_OK;
   while ((result = sqlite3_step(statement.get())) == SQLITE_ROW) {
@@ -184,7 +196,7 @@ absl::Status SqliteLeaseStore::Save(const std::string& key, const LeaseTenure& t
        {bind_text(1, key), bind_number(2, record.term.value), bind_number(3, record.revision),
         bind_text(4, record.primary_id), bind_text(5, record.primary_address),
         bind_text(6, in_sync), bind_number(7, tenure.held ? 1 : 0),
-        bind_number(8, ToMilliseconds(tenure.ttl))}) {
+        bind_number(8, ToMilliseconds(tenure.ttl)), bind_text(9, tenure.cluster_id)}) {
     if (result != SQLITE_OK) return Error(result);
   }
   const int result = sqlite3_step(row);

@@ -3,8 +3,9 @@
 // does (R1).
 //
 //     PRAGMA user_version   kLeaseStoreVersion
-//     lease(key, term, revision, primary_id, primary_address, in_sync, held, ttl_ms)
+//     lease(key, term, revision, primary_id, primary_address, in_sync, held, ttl_ms, cluster_id)
 //     in_sync               a JSON array of node ids
+//     cluster_id            empty until the lease is bound to a cluster
 #pragma once
 
 #include <map>
@@ -17,7 +18,7 @@
 
 namespace echofs {
 
-inline constexpr int kLeaseStoreVersion = 1;
+inline constexpr int kLeaseStoreVersion = 2;
 
 // One thread at a time.
 class LeaseStore {

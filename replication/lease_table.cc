@@ -57,6 +57,22 @@ std::vector<std::string> SortedInSync(std::vector<std::string> in_sync) {
   return in_sync;
 }
 
+absl::Status CheckLeaseCluster(const std::string& key, const std::string& bound,
+                               const std::string& own) {
+  if (own.size() > kIdentitySizeMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("a cluster's id may have at most {} bytes", kIdentitySizeMax));
+  }
+  if (bound.empty() || own.empty() || bound == own) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      fmt::format("lease.key {} is that of cluster {}, but the node belongs to cluster {}: give it "
+                  "the lease.key "
+                  "of its own cluster. If it is to join the other one: stop it, move its data "
+                  "directory away and "
+                  "start it again, it then copies every database",
+                  key, bound, own));
+}
+
 std::string DescribeLease(const LeaseRecord& record, bool held) {
   if (record.term.value == 0) return "no node was primary yet";
   return fmt::format("node {} has term {} and {}", record.primary_id, record.term.value,
@@ -69,12 +85,23 @@ void LeaseTable::Restore(const LeaseTenure& tenure, absl::Duration now) {
   ++version_;
 }
 
+absl::Status LeaseTable::CheckCluster(const std::string& key, const std::string& cluster_id) const {
+  return CheckLeaseCluster(key, tenure_.cluster_id, cluster_id);
+}
+
+void LeaseTable::Bind(const std::string& cluster_id) {
+  if (cluster_id.empty() || !tenure_.cluster_id.empty()) return;
+  tenure_.cluster_id = cluster_id;
+  ++version_;
+}
+
 LeaseState LeaseTable::Read(absl::Duration now) {
   Expire(now);
   LeaseState state;
   state.record = tenure_.record;
   state.held = tenure_.held;
   state.version = version_;
+  state.cluster_id = tenure_.cluster_id;
   state.nodes.reserve(nodes_.size());
   for (const auto& [id, announced] : nodes_) state.nodes.push_back(announced.node);
   return state;

@@ -24,8 +24,9 @@ namespace echofs {
 // What has to survive a restart of whoever keeps a LeaseTable, before anybody learns of it.
 struct LeaseTenure {
   LeaseRecord record;
-  bool held = false;   // neither released nor seen to be over
-  absl::Duration ttl;  // as last asked for by the holder or for it
+  bool held = false;       // neither released nor seen to be over
+  absl::Duration ttl;      // as last asked for by the holder or for it
+  std::string cluster_id;  // to which the lease is bound, empty: not yet
 
   friend bool operator==(const LeaseTenure&, const LeaseTenure&) = default;
 };
@@ -41,6 +42,11 @@ class LeaseTable {
   // The announcements stay as they are.
   void Restore(const LeaseTenure& tenure, absl::Duration now);
   const LeaseTenure& tenure() const { return tenure_; }
+
+  // InvalidArgument when the lease is bound to another cluster; see Lease::SetCluster. Empty ids fit everywhere.
+  absl::Status CheckCluster(const std::string& key, const std::string& cluster_id) const;
+  // Binds it unless it is bound.
+  void Bind(const std::string& cluster_id);
 
   // As the functions of Lease.
   LeaseState Read(absl::Duration now);
@@ -99,6 +105,10 @@ Term NextTerm(const LeaseState& state);
 
 // The same nodes in order, each once.
 std::vector<std::string> SortedInSync(std::vector<std::string> in_sync);
+
+// InvalidArgument when both are known and differ: `bound` has the lease `key`, the caller belongs to `own`.
+absl::Status CheckLeaseCluster(const std::string& key, const std::string& bound,
+                               const std::string& own);
 
 // "node a has term 4 and holds it", for messages.
 std::string DescribeLease(const LeaseRecord& record, bool held);

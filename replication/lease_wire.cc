@@ -28,6 +28,7 @@ void ToMessage(const LeaseState& state, v1::LeaseState* message) {
   ToMessage(state.record, message->mutable_record());
   message->set_held(state.held);
   message->set_version(state.version);
+  message->set_cluster_id(state.cluster_id);
   for (const NodeAnnouncement& node : state.nodes) ToMessage(node, message->add_nodes());
 }
 
@@ -56,6 +57,7 @@ LeaseState FromMessage(const v1::LeaseState& message) {
   state.record = FromMessage(message.record());
   state.held = message.held();
   state.version = message.version();
+  state.cluster_id = message.cluster_id();
   for (const v1::NodeAnnouncement& node : message.nodes()) state.nodes.push_back(FromMessage(node));
   return state;
 }

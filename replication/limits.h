@@ -30,8 +30,11 @@ inline constexpr std::size_t kQueuedEntryOverhead =
 inline constexpr std::size_t kImportChunkSizeMax = 256u << 10;  // data of one ImportDatabaseRequest
 // Of SQLite's largest database: 2^32 - 2 pages of 64 KiB.
 inline constexpr std::uint64_t kDatabaseSizeMax = std::uint64_t{0xfffffffe} << 16;
-inline constexpr std::size_t kIdentitySizeMax = 256;         // node ids, addresses, versions
-inline constexpr std::size_t kNodeStateSizeMax = 64u << 10;  // node.json
+inline constexpr std::size_t kIdentitySizeMax = 256;             // node ids, addresses, versions
+inline constexpr std::size_t kNodeStateSizeMax = 64u << 10;      // node.json
+inline constexpr std::size_t kCredentialFileSizeMax = 1u << 20;  // certificates, keys, tokens
+inline constexpr std::size_t kTokenSizeMin = 16;
+inline constexpr std::size_t kTokenSizeMax = 256;
 
 // Counts.
 inline constexpr std::uint32_t kCopyRunPagesMax = 256;  // pages of one step of a first copy
@@ -50,6 +53,11 @@ inline constexpr std::size_t kInSyncNodesMax = 1000;
 inline constexpr std::size_t kLeaseClustersMax = 1000;  // at one lease server
 inline constexpr int kLeaseWaitersMax = 1000;           // nodes that wait for a change there
 inline constexpr std::size_t kLeaseEndpointsMax = 100;
+inline constexpr std::size_t kTokensMax = 8;  // that are accepted at a time
+inline constexpr std::size_t kLimitedLogKeysMax = 64;
+inline constexpr int kServerThreadsMax =
+    2000;  // of a gRPC server: calls at a time, most of them waiting
+inline constexpr int kConnectionCallsMax = 100;  // at a time on one connection
 // What a node may claim, so that there are terms left above it.
 inline constexpr std::uint64_t kTermMax = std::uint64_t{1} << 62;
 inline constexpr int kApplyWorkers = 2;
@@ -72,6 +80,17 @@ inline constexpr absl::Duration kTroubleGrace = absl::Seconds(2);
 // After a refusal that only a person can mend (another cluster, another protocol).
 inline constexpr absl::Duration kRefusedDelay = absl::Seconds(10);
 inline constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
+// From a connection's begin to the end of its TLS handshake and its first HTTP/2 settings, at a server.
+inline constexpr absl::Duration kHandshakeTimeout = absl::Seconds(10);
+// From a call's begin to its Hello.
+inline constexpr absl::Duration kHelloTimeout = absl::Seconds(10);
+// How often it is looked whether certificates or tokens have been replaced.
+inline constexpr absl::Duration kCredentialLookInterval = absl::Seconds(1);
+// How long before its end a certificate is warned of, and how often.
+inline constexpr absl::Duration kCertificateExpiryNotice = absl::Hours(14 * 24);
+inline constexpr absl::Duration kCertificateExpiryInterval = absl::Hours(12);
+// Between two lines in the log about what any caller can cause.
+inline constexpr absl::Duration kLimitedLogInterval = absl::Minutes(1);
 inline constexpr absl::Duration kKeepaliveInterval = absl::Seconds(10);
 inline constexpr absl::Duration kKeepaliveTimeout = absl::Seconds(10);
 // How old a replica's lag may be as the primary shows it.

@@ -90,6 +90,7 @@ bool IsValidDatabaseName(std::string_view name) {
     const std::size_t end = std::min(name.find('/', begin), name.size());
     const std::string_view component = name.substr(begin, end - begin);
     if (component.empty() || component == "." || component == "..") return false;
+    if (component.size() > kFileNameSizeMax) return false;
     if (begin == 0 && (component == ".primary" || component == ".lag")) return false;
     begin = end + 1;
   }

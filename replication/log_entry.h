@@ -27,7 +27,9 @@ namespace echofs {
 
 inline constexpr std::size_t kRecordHeaderSize = 120;
 inline constexpr std::size_t kRecordTrailerSize = 8;
-inline constexpr std::size_t kDatabaseNameSizeMax = 1024;      // bytes
+inline constexpr std::size_t kDatabaseNameSizeMax = 1024;  // bytes
+inline constexpr std::size_t kFileNameSizeMax =
+    255;  // bytes of a component, as in Linux' file systems
 inline constexpr std::uint64_t kPayloadSizeMax = 64ull << 30;  // bytes
 
 enum class EntryKind : std::uint8_t {
@@ -68,7 +70,7 @@ struct LogEntry {
 
 // True for a relative path without empty, "." or ".." components, NUL, or a reserved suffix
 // (-journal, -wal, -shm, -pos) or first component (.primary, .lag), that is at most
-// kDatabaseNameSizeMax bytes: such a name can never leave the data directory or hide a file of
+// kDatabaseNameSizeMax bytes, each component kFileNameSizeMax: such a name can never leave the data directory or hide a file of
 // another meaning.
 bool IsValidDatabaseName(std::string_view name);
 

@@ -90,7 +90,8 @@ Node::Node(NodeOptions options, ChangeLog* log, ApplyTarget* target, Storage* st
       log_(log),
       target_(target),
       storage_(storage),
-      service_(std::make_unique<Service>(this)) {}
+      service_(std::make_unique<Service>(this)),
+      connector_(MakeGrpcConnector(options_.security)) {}
 
 Node::~Node() { Shutdown(); }
 
@@ -101,7 +102,8 @@ absl::Status Node::Start() {
                           OrphanStore::Open(storage_, options_.data_directory + "/orphans"));
   // The server first: a port that cannot be had shall not cost a term.
   if (!options_.listen.empty()) {
-    ECHOFS_ASSIGN_OR_RETURN(server_, GrpcServer::Start(options_.listen, service_.get()));
+    ECHOFS_ASSIGN_OR_RETURN(server_,
+                            GrpcServer::Start(options_.listen, service_.get(), options_.security));
   }
   ECHOFS_RETURN_IF_ERROR(options_.lease == nullptr ? StartWithStaticLease() : StartWithLease());
   maintenance_ = std::thread([this] { MaintenanceLoop(); });
@@ -126,6 +128,7 @@ absl::Status Node::StartWithStaticLease() {
 }
 
 absl::Status Node::StartWithLease() {
+  options_.lease->SetCluster(status().cluster_id);
   ECHOFS_RETURN_IF_ERROR(StartReplica());
   RoleOptions options;
   options.node_id = options_.node_id;
@@ -232,8 +235,7 @@ absl::Status Node::RequestHandoff(const LeaseRecord& record) const {
   v1::RequestHandoffRequest request;
   request.set_cluster_id(status().cluster_id);
   request.set_target(options_.node_id);
-  const absl::Status asked =
-      GrpcConnector()->Connect(record.primary_address)->RequestHandoff(request);
+  const absl::Status asked = connector_->Connect(record.primary_address)->RequestHandoff(request);
   if (asked.ok()) return asked;
   return absl::Status(asked.code(), fmt::format("{}, the primary, did not hand off: {}",
                                                 record.primary_id, std::string(asked.message())));

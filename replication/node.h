@@ -19,6 +19,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/commit_fence.h"
+#include "replication/grpc_security.h"
 #include "replication/lease.h"
 #include "replication/limits.h"
 #include "replication/metrics.h"
@@ -75,6 +76,8 @@ struct NodeOptions {
   CommitAcks* acks = nullptr;
   Metrics* metrics = UnobservedMetrics();  // not owned
   ImportFunction import;  // what a primary does with a file that it is sent; empty: it refuses
+  // Of the server, and of connections to other nodes.
+  std::shared_ptr<GrpcSecurity> security = GrpcSecurity::None();
   absl::Duration maintenance_interval = kMaintenanceInterval;
   std::uint64_t maintenance_growth = kMaintenanceLogGrowth;  // bytes
 };
@@ -237,6 +240,7 @@ class Node final : private RoleHost, private RoleEnvironment {
   ApplyTarget* const target_;
   Storage* const storage_;
   const std::unique_ptr<Service> service_;
+  const std::unique_ptr<Connector> connector_;
   std::unique_ptr<OrphanStore> orphans_;  // set by Start
   std::unique_ptr<GrpcServer> server_;    // touched by Start and Stop alone
   std::thread maintenance_;

@@ -11,7 +11,6 @@
 
 #include "absl/time/clock.h"
 #include "replication/failpoint.h"
-#include "replication/grpc_client.h"
 #include "replication/node.h"
 #include "replication/replica.h"
 #include "replication/status_macros.h"
@@ -100,7 +99,10 @@ absl::Status Node::SaveRole(NodeRole role) {
 }
 
 absl::Status Node::JoinCluster(const std::string& cluster_id) {
-  return SaveState([&cluster_id](NodeState& state) { state.cluster_id = cluster_id; });
+  ECHOFS_RETURN_IF_ERROR(
+      SaveState([&cluster_id](NodeState& state) { state.cluster_id = cluster_id; }));
+  if (options_.lease != nullptr) options_.lease->SetCluster(cluster_id);
+  return absl::OkStatus();
 }
 
 absl::Status Node::SaveState(const std::function<void(NodeState&)>& change) {
@@ -123,8 +125,12 @@ absl::StatusOr<PrimaryIdentity> Node::MakeIdentity(Term term) {
     identity.cluster_id = state_.cluster_id;
   }
   if (identity.cluster_id.empty()) {
-    ECHOFS_ASSIGN_OR_RETURN(identity.cluster_id, NewClusterId());
-    spdlog::info("this is the first primary of a new cluster, {}", identity.cluster_id);
+    // The lease's, where a person has made a node without data the primary of a cluster that there was.
+    if (driver_ != nullptr) identity.cluster_id = driver_->status().lease.cluster_id;
+    if (identity.cluster_id.empty()) {
+      ECHOFS_ASSIGN_OR_RETURN(identity.cluster_id, NewClusterId());
+      spdlog::info("this is the first primary of a new cluster, {}", identity.cluster_id);
+    }
     // Before the term is opened: a log without a cluster's id beside it would be nobody's.
     ECHOFS_RETURN_IF_ERROR(JoinCluster(identity.cluster_id));
   }
@@ -221,7 +227,7 @@ absl::Status Node::StartReplica() {
   options.metrics = options_.metrics;
   options.temporary_directory = options_.data_directory + "/tmp";
   options.storage = storage_;
-  options.connector = GrpcConnector();
+  options.connector = connector_.get();
   options.orphans = orphans_.get();
   options.join_cluster = [this](const std::string& cluster_id) { return JoinCluster(cluster_id); };
   auto replica = std::make_shared<Replica>(std::move(options), log_, target_);

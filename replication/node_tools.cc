@@ -12,9 +12,9 @@
 #include "absl/time/clock.h"
 #include "echofs/v1/replication.pb.h"
 #include "replication/copy_task.h"
-#include "replication/grpc_client.h"
 #include "replication/import_file.h"
 #include "replication/limits.h"
+#include "replication/log_entry.h"
 #include "replication/node.h"
 #include "replication/replica.h"
 #include "replication/status_macros.h"
@@ -59,6 +59,9 @@ std::vector<DatabasePosition> Node::LoggedDatabases(const std::string& database)
 absl::Status Node::ListPositions(const v1::ListPositionsRequest& request,
                                  const std::function<bool(const v1::NodeDatabase&)>& write) const {
   ECHOFS_RETURN_IF_ERROR(CheckCluster(request.cluster_id()));
+  if (!request.database().empty() && !IsValidDatabaseName(request.database())) {
+    return absl::InvalidArgumentError("the request names a database with an invalid name");
+  }
   std::map<std::string, DatabaseState> states;
   for (const DatabaseApplyStatus& applied : status().databases) {
     states[applied.name] = applied.state;
@@ -96,8 +99,7 @@ bool Node::CompareNode(const NodeComparison& node, const std::string& database,
   request.set_cluster_id(status().cluster_id);
   request.set_database(database);
   const absl::Status asked =
-      GrpcConnector()
-          ->Connect(node.address)
+      connector_->Connect(node.address)
           ->ListPositions(request, [&](const v1::NodeDatabase& message) -> absl::Status {
             ECHOFS_ASSIGN_OR_RETURN(const DatabasePosition position,
                                     FromMessage(message.position()));
@@ -179,7 +181,7 @@ absl::StatusOr<DatabasePosition> Node::ForwardImport(const std::string& database
   }
   const ImportHeader header = {now.cluster_id, database, size, replace};
   const std::unique_ptr<ImportCall> call =
-      GrpcConnector()->Connect(now.primary_address)->ImportDatabase();
+      connector_->Connect(now.primary_address)->ImportDatabase();
   absl::Notification done;
   std::thread watch([&] {
     while (!done.WaitForNotificationWithTimeout(kStopCheckInterval)) {
@@ -198,12 +200,13 @@ absl::StatusOr<DatabasePosition> Node::ForwardImport(const std::string& database
 absl::Status Node::ImportDatabase(ImportServerStream& stream,
                                   v1::ImportDatabaseResponse* response) {
   if (!options_.import) return absl::UnimplementedError("this node does not import databases");
+  // Before it takes the place of another import: it may be a stranger's.
+  ECHOFS_ASSIGN_OR_RETURN(const ImportHeader header, ReceiveImportHeader(stream));
+  ECHOFS_RETURN_IF_ERROR(CheckCluster(header.cluster_id));
   if (importing_.exchange(true)) {
     return absl::ResourceExhaustedError("the primary imports another database at the moment");
   }
   const auto import = [&]() -> absl::StatusOr<DatabasePosition> {
-    ECHOFS_ASSIGN_OR_RETURN(const ImportHeader header, ReceiveImportHeader(stream));
-    ECHOFS_RETURN_IF_ERROR(CheckCluster(header.cluster_id));
     const std::string directory = options_.data_directory + "/tmp";
     ECHOFS_RETURN_IF_ERROR(storage_->MakeDirectories(directory));
     const TemporaryFile file(storage_, directory + "/import");

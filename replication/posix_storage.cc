@@ -2,15 +2,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -82,14 +82,32 @@ class PosixFile final : public File {
   const std::string path_;
 };
 
-// open(2), repeated while a signal interrupts it. Returns -1 with errno.
-int OpenDescriptor(const std::string& path, int flags, mode_t mode) {
-  int fd;
-  do {
-    fd = ::open(path.c_str(), flags | O_CLOEXEC, mode);
-  } while (fd < 0 && errno == EINTR);
-  return fd;
+std::string DirectoryOf(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
 }
+
+// The directory that a name is in, for calls that change it, and the name.
+class Parent {
+ public:
+  explicit Parent(const std::string& path)
+      : name_(path.substr(path.rfind('/') + 1)),
+        fd_(OpenWithoutLinks(DirectoryOf(path), O_PATH | O_DIRECTORY, 0)) {}
+  ~Parent() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Parent(const Parent&) = delete;
+  Parent& operator=(const Parent&) = delete;
+
+  // -1 with errno when it cannot be opened.
+  int fd() const { return fd_; }
+  const char* name() const { return name_.c_str(); }
+
+ private:
+  const std::string name_;
+  const int fd_;
+};
 
 class PosixStorageImpl final : public Storage {
  public:
@@ -100,17 +118,17 @@ class PosixStorageImpl final : public Storage {
     // cross another process that makes or removes the file, so they are tried again a few times.
     for (int attempt = 0; attempt < 8; ++attempt) {
       if (!options.exclusive || !options.create) {
-        const int fd = OpenDescriptor(path, flags, 0);
+        const int fd = OpenWithoutLinks(path, flags, 0);
         if (fd >= 0) return std::make_unique<PosixFile>(fd, path);
         if (errno != ENOENT || !options.create) return Failure(errno, "open", path);
       }
-      const int fd = OpenDescriptor(path, flags | O_CREAT | O_EXCL, options.mode);
+      const int fd = OpenWithoutLinks(path, flags | O_CREAT | O_EXCL, options.mode);
       if (fd < 0 && errno == EEXIST && !options.exclusive) continue;
       if (fd < 0) return Failure(errno, "create", path);
       auto file = std::make_unique<PosixFile>(fd, path);
       if (::fchmod(fd, options.mode) != 0) {
         const int error = errno;
-        ::unlink(path.c_str());
+        (void)Remove(path);
         return Failure(error, "set the mode of", path);
       }
       return file;
@@ -119,31 +137,41 @@ class PosixStorageImpl final : public Storage {
   }
 
   absl::Status Remove(const std::string& path) override {
-    return ::unlink(path.c_str()) == 0 ? absl::OkStatus() : Failure(errno, "remove", path);
+    const Parent parent(path);
+    if (parent.fd() >= 0 && ::unlinkat(parent.fd(), parent.name(), 0) == 0) return absl::OkStatus();
+    return Failure(errno, "remove", path);
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) == 0) return absl::OkStatus();
+    const Parent source(from);
+    if (source.fd() < 0) return Failure(errno, "rename", from);
+    const Parent target(to);
+    if (target.fd() >= 0 &&
+        ::renameat(source.fd(), source.name(), target.fd(), target.name()) == 0) {
+      return absl::OkStatus();
+    }
     return Failure(errno, fmt::format("rename {} to", from), to);
   }
 
   absl::Status MakeDirectories(const std::string& path) override {
-    std::error_code error;
-    if (std::filesystem::is_directory(path, error)) return absl::OkStatus();
-    const std::filesystem::path whole(path);
-    const std::string parent = whole.parent_path().string();
-    if (!whole.has_filename()) return MakeDirectories(parent);  // a slash at the end
-    if (!parent.empty() && !std::filesystem::exists(parent, error)) {
-      ECHOFS_RETURN_IF_ERROR(MakeDirectories(parent));
+    // A slash at the end.
+    if (path.size() > 1 && path.back() == '/') return MakeDirectories(DirectoryOf(path));
+    if (const Parent parent(path); parent.fd() < 0 && errno == ENOENT) {
+      ECHOFS_RETURN_IF_ERROR(MakeDirectories(DirectoryOf(path)));
     }
-    if (!std::filesystem::create_directory(path, error) && error) {
-      return Failure(error.value(), "make directory", path);
+    const Parent parent(path);
+    if (parent.fd() < 0) return Failure(errno, "make directory", path);
+    if (::mkdirat(parent.fd(), parent.name(), 0777) == 0) return SyncDirectory(DirectoryOf(path));
+    if (errno != EEXIST) return Failure(errno, "make directory", path);
+    struct stat info;
+    if (::fstatat(parent.fd(), parent.name(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      return Failure(errno, "make directory", path);
     }
-    return SyncDirectory(parent);
+    return S_ISDIR(info.st_mode) ? absl::OkStatus() : Failure(ENOTDIR, "make directory", path);
   }
 
   absl::Status SyncDirectory(const std::string& path) override {
-    const int fd = OpenDescriptor(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY, 0);
+    const int fd = OpenWithoutLinks(path.empty() ? "." : path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0) return Failure(errno, "open directory", path);
     const int error = ::fsync(fd) == 0 ? 0 : errno;
     ::close(fd);
@@ -182,6 +210,18 @@ class PosixStorageImpl final : public Storage {
 };
 
 }  // namespace
+
+int OpenWithoutLinks(const std::string& path, int flags, std::uint32_t mode) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
+  how.mode = (flags & O_CREAT) != 0 ? mode & 07777 : 0;
+  how.resolve = RESOLVE_NO_SYMLINKS;
+  long fd;
+  do {
+    fd = ::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how);
+  } while (fd < 0 && errno == EINTR);
+  return static_cast<int>(fd);
+}
 
 Storage* PosixStorage() {
   static PosixStorageImpl* const storage = new PosixStorageImpl;

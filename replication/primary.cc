@@ -75,8 +75,12 @@ absl::Status Primary::Follow(FollowServerStream& stream) {
   absl::Status status =
       FollowSession(identity_, log_, &stream, &stopping_, std::move(callbacks)).Run();
   if (!status.ok() && !absl::IsCancelled(status)) {
-    spdlog::warn("replica {}: {}", node.empty() ? "(refused)" : node,
-                 std::string(status.message()));
+    const std::string why(status.message());
+    if (!node.empty()) {
+      spdlog::warn("replica {}: {}", node, why);
+    } else {
+      refusals_.Warn(why, fmt::format("refused a replica at {}: {}", stream.peer(), why));
+    }
   }
   if (!node.empty()) {
     Leave(node, session);

@@ -16,6 +16,7 @@
 #include "replication/apply_target.h"
 #include "replication/change_log.h"
 #include "replication/follow_session.h"
+#include "replication/limited_log.h"
 #include "replication/transport.h"
 
 namespace echofs {
@@ -77,6 +78,7 @@ class Primary final {
   const ChangeLog* const log_;
   ApplyTarget* const target_;
   const std::function<void()> on_change_;
+  LimitedLog refusals_;
   const absl::Time began_ = absl::Now();
   std::atomic<bool> stopping_ = false;
 

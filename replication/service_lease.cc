@@ -23,9 +23,14 @@ using Stub = v1::LeaseService::Stub;
 
 class ServiceLease final : public Lease {
  public:
-  ServiceLease(const std::vector<std::string>& endpoints, std::string key)
-      : key_(std::move(key)), channels_(endpoints) {}
+  ServiceLease(const std::vector<std::string>& endpoints, std::string key,
+               std::shared_ptr<GrpcSecurity> security)
+      : key_(std::move(key)), channels_(endpoints, std::move(security)) {}
 
+  void SetCluster(const std::string& cluster_id) override {
+    absl::MutexLock lock(&mutex_);
+    cluster_id_ = cluster_id;
+  }
   absl::StatusOr<LeaseState> Read() override {
     v1::LeaseReadRequest request;
     return Ask<LeaseState, v1::LeaseState>(request, &Stub::Read, kRepeat);
@@ -109,9 +114,11 @@ class ServiceLease final : public Lease {
   enum Policy { kOnce, kRepeat };
 
   template <class Request>
-  void SetScope(Request* request) const {
+  void SetScope(Request* request) const ABSL_LOCKS_EXCLUDED(mutex_) {
     request->mutable_scope()->set_protocol_version(kLeaseProtocolVersion);
     request->mutable_scope()->set_key(key_);
+    absl::MutexLock lock(&mutex_);
+    request->mutable_scope()->set_cluster_id(cluster_id_);
   }
 
   template <class Request, class Reply>
@@ -130,7 +137,8 @@ class ServiceLease final : public Lease {
 
   const std::string key_;
   EndpointChannels channels_;
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
+  std::string cluster_id_ ABSL_GUARDED_BY(mutex_);
   bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
   grpc::ClientContext* waiting_ ABSL_GUARDED_BY(mutex_) = nullptr;  // of WaitForChange
 };
@@ -162,6 +170,7 @@ absl::Status ServiceLease::Call(Request& request, Reply* reply,
     if (sent) {
       Stub stub(endpoint.channel);
       grpc::ClientContext context;
+      channels_.security().Authorize(&context);
       SetDeadline(kLeaseCallTimeout, &context);
       status = (stub.*method)(&context, request, reply);
       if (status.ok()) return absl::OkStatus();
@@ -188,6 +197,7 @@ absl::StatusOr<LeaseState> ServiceLease::WaitForChange(std::uint64_t version,
   }
   Stub stub(endpoint.channel);
   grpc::ClientContext context;
+  channels_.security().Authorize(&context);
   SetDeadline(timeout + kLeaseCallTimeout, &context);
   const absl::Status cancelled = absl::CancelledError("the lease is not watched any more");
   {
@@ -216,8 +226,9 @@ void ServiceLease::Cancel() {
 }  // namespace
 
 std::unique_ptr<Lease> MakeServiceLease(const std::vector<std::string>& endpoints,
-                                        const std::string& key) {
-  return std::make_unique<ServiceLease>(endpoints, key);
+                                        const std::string& key,
+                                        std::shared_ptr<GrpcSecurity> security) {
+  return std::make_unique<ServiceLease>(endpoints, key, std::move(security));
 }
 
 }  // namespace echofs

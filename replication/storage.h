@@ -42,7 +42,8 @@ struct OpenOptions {
   std::uint32_t mode = 0644;  // permission bits of a new file; the umask does not apply
 };
 
-// Names are absolute paths, or relative to the working directory. Thread-safe.
+// Names are absolute paths, or relative to the working directory. What is made, opened, renamed or removed is not reached
+// through a symbolic link, not even in the directories above it. Thread-safe.
 class Storage {
  public:
   virtual ~Storage() = default;
@@ -64,6 +65,11 @@ class Storage {
 
 // The file system of this machine. Lives for ever.
 Storage* PosixStorage();
+
+// open(2) that follows no symbolic link, not even in the directories above; one on the way is ELOOP. Users of the mount may
+// make links in it, and what this process writes shall never go elsewhere. Close-on-exec; goes on after a signal. A
+// descriptor, or -1 with errno.
+int OpenWithoutLinks(const std::string& path, int flags, std::uint32_t mode);
 
 // The status of a failed system call; `what` names the operation and the path. A full disk or quota
 // is ResourceExhausted, a missing file NotFound, an existing one AlreadyExists, a refusal

@@ -35,6 +35,8 @@ class FollowServerStream {
   // Ends the call: Read and Write return false soon. The replica sees CANCELLED.
   virtual void Cancel() = 0;
   virtual bool cancelled() const = 0;
+  // Where the call comes from, for people.
+  virtual std::string peer() const = 0;
 };
 
 // The primary's side of one FetchDatabase call. One thread, but Cancel and cancelled from any.
@@ -51,6 +53,8 @@ class ImportServerStream {
  public:
   virtual ~ImportServerStream() = default;
   virtual bool Read(v1::ImportDatabaseRequest* request) = 0;
+  // Makes Read return false. Any thread.
+  virtual void Cancel() = 0;
   virtual bool cancelled() const = 0;
 };
 

@@ -122,6 +122,7 @@ class BadInputTest(harness.ClusterTest):
         harness.wait_for(lambda: wanted in replica.log_text(), "an error of the replica")
         self.assertRegex(replica.log_text(), f"error .*{wanted}.* move its data directory away")
         harness.wait_for(lambda: wanted in replica.echofs("status").stdout, "an error in the status")
+        self.assertRegex(second.log_text(), f"refused a replica at ipv4:127.0.0.1:.*{wanted}")
         # It keeps what it has.
         self.assertEqual(replica.execute("app.db", "SELECT x FROM t"), [("first",)])
 

@@ -28,11 +28,12 @@ class LeaseServer:
         self.endpoint = f"{host}:{free_port()}"
         self.endpoints = [self.endpoint]
         self.prefix = network.prefix("lease") if network else []
+        self.options = []
         self.process = None
 
     def command(self):
         return [ECHOFS, "lease-server", "--listen", self.endpoint, "--data-dir",
-                self.directory]
+                self.directory, *self.options]
 
     def start(self):
         with open(self.directory + ".log", "ab") as log:
@@ -64,10 +65,16 @@ class Etcd(LeaseServer):
         self.name = "e"
         self.peer = f"http://{self.endpoint.rsplit(':', 1)[0]}:{free_port()}"
         self.cluster = f"{self.name}={self.peer}"
-        self.options = []
+        self.scheme = "http"
+
+    def use_tls(self, files):
+        """Clients have to show a certificate."""
+        self.scheme = "https"
+        self.options += ["--cert-file", files["cert"], "--key-file", files["key"], "--trusted-ca-file", files["ca"],
+                         "--client-cert-auth"]
 
     def command(self):
-        client = "http://" + self.endpoint
+        client = f"{self.scheme}://{self.endpoint}"
         return [ETCD, "--name", self.name, "--data-dir", self.directory + "/data",
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", self.peer, "--initial-advertise-peer-urls", self.peer,
@@ -134,7 +141,7 @@ class Member(Node):
     """A node that a configuration file describes."""
 
     def __init__(self, directory, name, lease, host="127.0.0.1", prefix=(), candidate=True,
-                 min_sync_replicas=0, ttl=TTL_SECONDS, ack_timeout=5, http="off"):
+                 min_sync_replicas=0, ttl=TTL_SECONDS, ack_timeout=5, http="off", settings=None):
         super().__init__(directory, name, prefix=prefix)
         self.address = f"{host}:{free_port()}"
         config = {
@@ -147,6 +154,8 @@ class Member(Node):
             "replication": {"min-sync-replicas": min_sync_replicas, "ack-timeout": f"{ack_timeout}s"},
             "http": {"listen": http},
         }
+        for section, keys in (settings or {}).items():
+            config[section].update(keys)
         path = os.path.join(self.directory, "echofs.yml")
         with open(path, "w", encoding="utf-8") as file:
             json.dump(config, file)  # JSON is YAML

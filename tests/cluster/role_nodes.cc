@@ -261,7 +261,7 @@ class Cluster {
     options.temporary_directory = replica_->directory() + "/data/copies";
     options.storage = PosixStorage();
     options.orphans = orphans_.get();
-    options.connector = GrpcConnector();
+    options.connector = connector_.get();
     joined_ = std::make_unique<Replica>(options, &replica_->log(), &replica_->databases());
     Check(joined_->Start(), "replica");
     joined_->Follow("127.0.0.1:" + std::to_string(server_->port()), identity.term);
@@ -319,6 +319,7 @@ class Cluster {
   std::unique_ptr<Primary> source_;
   std::unique_ptr<PrimaryService> service_;
   std::unique_ptr<GrpcServer> server_;
+  const std::unique_ptr<Connector> connector_ = MakeGrpcConnector();
   std::unique_ptr<OrphanStore> orphans_;
   std::unique_ptr<Replica> joined_;
 };

@@ -168,13 +168,6 @@ TEST_CASE("config: exec may be empty, and a variable may hold a command with its
   CHECK(config->exec[0].words == std::vector<std::string>{"app", "--name", "x y"});
 }
 
-TEST_CASE("config: what this version does not implement is refused, never ignored") {
-  for (const char* text : {"grpc: { tls: { cert: /a.pem } }", "grpc: { tls: { ca: /a.pem } }"}) {
-    INFO(text);
-    CHECK_THAT(ParseError(text), HasText("not supported in this version"));
-  }
-}
-
 TEST_CASE("config: http.listen is an address, any port of one, or off") {
   const auto listen = [](const char* value) {
     const absl::StatusOr<Config> config =
@@ -217,6 +210,49 @@ TEST_CASE("config: commits wait only where the lease remembers who has them (D3)
   CHECK(config->replication.min_sync_replicas == 2);
   CHECK(config->replication.sync_always);
   CHECK_THAT(ParseError("replication: { min-sync-replicas: 17 }"), HasText("too many"));
+}
+
+TEST_CASE("config: files that secure connections are named whole or not at all") {
+  ConfigFlags flags = Directories();
+  const test::TempDir dir;
+  flags.config_file = dir.path() + "/echofs.yml";
+  const auto write = [&](const std::string& text) { std::ofstream(flags.config_file) << text; };
+  const std::string grpc =
+      "grpc: { listen: \"a:1\", tls: { cert: /c, key: /k, ca: \"${DATA}/ca\" }";
+
+  write(grpc + ", token-file: \"${DATA}/../token\" }\nlease: { primary: \"a:1\" }\n");
+  absl::StatusOr<Config> config = LoadConfig(flags, kEnvironment);
+  REQUIRE(config.ok());
+  CHECK(config->grpc.tls == TlsFiles{"/c", "/k", "/data/ca"});
+  CHECK(config->grpc.token_file == "/token");
+  CHECK(NodeSecurity(*config).tls == config->grpc.tls);
+  CHECK(NodeSecurity(*config).token_file == "/token");
+
+  const std::string service = "lease: { type: service, endpoints: \"b:1\"";
+  write(grpc + ", token-file: /t }\n" + service + " }\n");
+  CHECK(LeaseSecurity(*LoadConfig(flags, kEnvironment)).tls == config->grpc.tls);
+  CHECK(LeaseSecurity(*LoadConfig(flags, kEnvironment)).token_file == "/t");
+  write(grpc + " }\n" + service + ", tls: { cert: /1, key: /2, ca: /3 } }\n");
+  CHECK(LeaseSecurity(*LoadConfig(flags, kEnvironment)).tls == TlsFiles{"/1", "/2", "/3"});
+
+  // etcd is another service, with its own files, and gets no token.
+  const std::string etcd = "lease: { type: etcd, endpoints: \"b:1\"";
+  write(grpc + ", token-file: /t }\n" + etcd + " }\n");
+  CHECK(LeaseSecurity(*LoadConfig(flags, kEnvironment)).tls.empty());
+  CHECK(LeaseSecurity(*LoadConfig(flags, kEnvironment)).token_file.empty());
+  write(grpc + " }\n" + etcd + ", tls: { ca: /3 } }\n");
+  CHECK(LeaseSecurity(*LoadConfig(flags, kEnvironment)).tls == TlsFiles{"", "", "/3"});
+
+  write("grpc: { listen: \"a:1\", tls: { ca: /a } }\nlease: { primary: \"a:1\" }\n");
+  CHECK_THAT(LoadError(flags), HasText("grpc.tls.cert and grpc.tls.key is missing"));
+  write("grpc: { listen: \"a:1\" }\n" + service + ", tls: { ca: /3 } }\n");
+  CHECK_THAT(LoadError(flags), HasText("lease.tls.cert and lease.tls.key is missing"));
+  write("grpc: { tls: { cert: /c, key: /k, ca: /a } }\n");
+  CHECK_THAT(LoadError(flags), HasText("grpc.tls is set but grpc.listen is not"));
+  write("grpc: { token-file: /t }\n");
+  CHECK_THAT(LoadError(flags), HasText("grpc.token-file is set but grpc.listen is not"));
+  write("lease: { tls: { cert: /c, key: /k, ca: /a } }\n");
+  CHECK_THAT(LoadError(flags), HasText("lease.tls is set but lease.type is static"));
 }
 
 TEST_CASE("config: variables expand, and an unset one is an error") {

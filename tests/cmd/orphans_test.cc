@@ -12,6 +12,7 @@
 #include "replication/ltx.h"
 #include "tests/cmd/fake_admin_source.h"
 #include "tests/cmd/test_util.h"
+#include "tests/replication/bad_names.h"
 
 namespace echofs::cmd {
 namespace {
@@ -134,6 +135,34 @@ TEST_CASE("orphans: listed, exported as LTX files, discarded") {
   CHECK((*client)->Orphans()->empty());
   CHECK((*client)->DiscardOrphans("").value() == 0);
   CHECK((*store)->change_sets() == 0);
+}
+
+TEST_CASE("orphans: what a node names is not written outside the directory") {
+  const test::TempDir dir;
+  const std::string to = dir.path() + "/out";
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    INFO(what);
+    OrphanExport files(to);
+    AdminClient::OrphanPiece piece;
+    piece.begin = true;
+    piece.database = name;
+    piece.txid = {1};
+    CHECK(absl::IsDataLoss(files.Add(piece)));
+  }
+  CHECK_FALSE(std::filesystem::exists(to));
+  // Links above the directory are the user's own, below it there are to be none.
+  std::filesystem::create_directories(dir.path() + "/real");
+  std::filesystem::create_directory_symlink(dir.path() + "/real", dir.path() + "/link");
+  std::filesystem::create_directory_symlink(dir.path(), dir.path() + "/real/b.db");
+  OrphanExport files(dir.path() + "/link");
+  AdminClient::OrphanPiece piece;
+  piece.begin = true;
+  piece.database = "a.db";
+  piece.txid = {1};
+  CHECK(files.Add(piece).ok());
+  piece.database = "b.db";
+  CHECK_FALSE(files.Add(piece).ok());
+  CHECK(FilesBelow(dir.path() + "/real").size() == 1);
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace {
 // Reads a primary's stream by hand, as a replica with this position.
 std::unique_ptr<FollowCall> FollowByHand(const std::string& address, LogIndex last_index,
                                          Term last_term) {
-  const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(address);
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(address);
   std::unique_ptr<FollowCall> call = channel->Follow();
   v1::FollowRequest request;
   request.mutable_hello()->set_protocol_version(kProtocolVersion);
@@ -361,7 +361,7 @@ TEST_CASE("an acknowledgement of what was never sent ends the stream") {
   }
   CHECK(!call->Finish().ok());
   // A primary that stops does not wait for calls that say nothing.
-  const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
   const std::unique_ptr<FollowCall> silent = channel->Follow();
   a.Stop();
   CHECK(!silent->Read(&response));

@@ -12,6 +12,7 @@
 #include "replication/grpc_server.h"
 #include "replication/limits.h"
 #include "tests/catch.h"
+#include "tests/replication/bad_names.h"
 #include "tests/replication/test_cluster.h"
 
 namespace echofs {
@@ -167,9 +168,9 @@ TEST_CASE("damaged and impossible records are refused, and the stream starts aga
   bad["empty chunk"] = Chunk("");
   bad["end where there is none"] = Chunk(good.substr(0, 200), true);
   bad["term of the future"] = Chunk(Record([](LogEntry& entry) { entry.term = {2}; }));
-  bad["name that leaves the directory"] =
-      Chunk(Record([](LogEntry& entry) { entry.database = "../x.db"; }));
-  bad["absolute name"] = Chunk(Record([](LogEntry& entry) { entry.database = "/etc/x.db"; }));
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    bad["name: " + what] = Chunk(Record([name](LogEntry& entry) { entry.database = name; }));
+  }
   bad["huge payload"] = Chunk(Record([](LogEntry& entry) { entry.payload_size = ~0ull; }), false);
   bad["gap in TXIDs"] = Chunk(Record([](LogEntry& entry) { entry.txid = {7}; }));
   bad["gap in digests"] = Chunk(Record([](LogEntry& entry) { entry.digest_before = 7; }));
@@ -220,7 +221,9 @@ TEST_CASE("an impossible catalog is refused before anything is thrown away") {
     return response;
   };
   std::map<std::string, v1::FollowResponse> bad;
-  bad["name"] = base([](v1::LogBase& m) { m.mutable_databases(0)->set_name("../y.db"); });
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    bad["name: " + what] = base([name](v1::LogBase& m) { m.mutable_databases(0)->set_name(name); });
+  }
   bad["page size"] = base([](v1::LogBase& m) { m.mutable_databases(0)->set_page_size(513); });
   bad["index"] = base([](v1::LogBase& m) { m.mutable_databases(0)->set_index(11); });
   bad["twice"] = base([](v1::LogBase& m) { *m.add_databases() = m.databases(0); });

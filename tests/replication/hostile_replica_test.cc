@@ -8,6 +8,7 @@
 #include "replication/limits.h"
 #include "replication/log_match.h"
 #include "tests/catch.h"
+#include "tests/replication/bad_names.h"
 #include "tests/replication/test_cluster.h"
 
 namespace echofs {
@@ -30,7 +31,7 @@ TEST_CASE("impossible histories of terms are refused (L3)") {
   };
   for (const auto& [what, change] : bad) {
     INFO(what);
-    const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+    const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
     const std::unique_ptr<FollowCall> call = channel->Follow();
     v1::FollowRequest request;
     v1::Hello& hello = *request.mutable_hello();
@@ -49,7 +50,7 @@ TEST_CASE("another protocol version is refused by name, a field of a later one i
   TestNode a("a");
   REQUIRE(a.StartPrimary().ok());
   const auto follow = [&](std::uint32_t version, const std::string& unknown_field) {
-    const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+    const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
     const std::unique_ptr<FollowCall> call = channel->Follow();
     v1::Hello hello;
     hello.set_protocol_version(version);
@@ -82,7 +83,7 @@ TEST_CASE("impossible page ranges are refused, possible ones are sent and no mor
     pages[number] = PageStore::Page(kTestPageSize, static_cast<std::uint8_t>(number));
   }
   a.store().Commit(a.log(), a.node().term(), "x.db", kTestPageSize, 600, pages);
-  const std::unique_ptr<PrimaryChannel> channel = GrpcConnector()->Connect(a.address());
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
   using Ranges = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
   const auto fetch = [&](const Ranges& ranges, std::uint64_t* count) {
     v1::FetchDatabaseRequest request;
@@ -113,6 +114,51 @@ TEST_CASE("impossible page ranges are refused, possible ones are sent and no mor
   CHECK(count == 0);
   CHECK(fetch({}, &count).ok());
   CHECK(count == 600);
+}
+
+TEST_CASE("names that no database may have are refused when a copy is asked for") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  a.Commit("x.db", 1);
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    INFO(what);
+    v1::FetchDatabaseRequest request;
+    request.set_cluster_id(a.node().status().cluster_id);
+    request.set_node("by-hand");
+    request.set_database(name);
+    const std::unique_ptr<FetchCall> call = channel->FetchDatabase(request);
+    v1::FetchDatabaseResponse response;
+    CHECK_FALSE(call->Read(&response));
+    CHECK(absl::IsInvalidArgument(call->Finish()));
+  }
+}
+
+TEST_CASE("calls of another cluster's nodes are refused, and told so") {
+  TestNode a("a");
+  REQUIRE(a.StartPrimary().ok());
+  const std::unique_ptr<PrimaryChannel> channel = MakeGrpcConnector()->Connect(a.address());
+  v1::FetchDatabaseRequest fetch;
+  fetch.set_cluster_id("another");
+  fetch.set_database("x.db");
+  const absl::Status copied = channel->FetchDatabase(fetch)->Finish();
+  CHECK(absl::IsFailedPrecondition(copied));
+  CHECK(std::string(copied.message()).find("cluster another") != std::string::npos);
+  v1::RequestHandoffRequest handoff;
+  handoff.set_cluster_id("another");
+  handoff.set_target("x");
+  CHECK(absl::IsFailedPrecondition(channel->RequestHandoff(handoff)));
+  const std::unique_ptr<FollowCall> follow = channel->Follow();
+  v1::FollowRequest request;
+  request.mutable_hello()->set_protocol_version(kProtocolVersion);
+  request.mutable_hello()->set_cluster_id("another");
+  request.mutable_hello()->set_node("x");
+  CHECK(follow->Write(request));
+  v1::FollowResponse response;
+  CHECK_FALSE(follow->Read(&response));
+  const absl::Status followed = follow->Finish();
+  CHECK(absl::IsFailedPrecondition(followed));
+  CHECK(std::string(followed.message()).find("belongs to another cluster") != std::string::npos);
 }
 
 }  // namespace

@@ -76,6 +76,45 @@ TEST_CASE("lease: a term is given once and only grows, whatever happens between 
   CHECK(lease->Acquire("a", "a:1", Revision(*lease), {"a"}, kLong)->term == Term{7});
 }
 
+TEST_CASE("lease: bound to the first holder's cluster, it is not to be had for another one") {
+  const auto backend = test::StartBackend(AnyBackend());
+  const auto lease = backend->Connect();
+  const auto joining = backend->Connect();  // without a cluster yet
+  const auto foreign = backend->Connect();
+  foreign->SetCluster("another");
+  const LeaseRecord record = *lease->Acquire("a", "a:1", 0, {"a"}, kLong);
+  REQUIRE(lease->Renew(record.term, "a", kLong).ok());
+  CHECK(foreign->Read()->cluster_id.empty());
+  lease->SetCluster("one");
+  REQUIRE(lease->Renew(record.term, "a", kLong).ok());
+  CHECK(lease->Read()->cluster_id == "one");
+
+  const auto check = [&] {
+    CHECK(absl::IsInvalidArgument(foreign->Read().status()));
+    CHECK(absl::IsInvalidArgument(foreign->WaitForChange(0, kShort).status()));
+    CHECK(absl::IsInvalidArgument(foreign->Announce({"x", "x:1", true, {}, {}}, kLong)));
+    CHECK(absl::IsInvalidArgument(
+        foreign->Acquire("x", "x:1", record.revision, {"x"}, kLong).status()));
+    const std::string why(foreign->Read().status().message());
+    CHECK(why.find("test is that of cluster one") != std::string::npos);
+    CHECK(why.find("cluster another") != std::string::npos);
+    CHECK(lease->Read()->record == record);
+    CHECK(lease->Read()->nodes.empty());
+    CHECK(joining->Read()->cluster_id == "one");
+  };
+  check();
+  backend->Restart();
+  Await("an answer", [&] { return lease->Read().ok(); });
+  check();
+  REQUIRE(lease->Release(record.term, "a").ok());
+  check();
+  // One that has just joined goes on with it.
+  joining->SetCluster("one");
+  const LeaseRecord next = *joining->Acquire("b", "b:1", record.revision, {"b"}, kLong);
+  CHECK(joining->Renew(next.term, "b", kLong).ok());
+  CHECK(joining->Read()->cluster_id == "one");
+}
+
 TEST_CASE("lease: who supposes what is not so changes nothing (R1)") {
   const auto backend = test::StartBackend(AnyBackend());
   const auto lease = backend->Connect();

@@ -210,11 +210,29 @@ TEST_CASE("lease store: the schema itself refuses terms that fall, and removal (
   CHECK((*LeaseStore::Open(path))->LoadAll()->at("k").record.term == Term{5});
 }
 
+TEST_CASE("lease store: a file of version 1 goes on, bound to no cluster") {
+  const TempDirectory dir;
+  const std::string path = dir / "lease.db";
+  LeaseTenure tenure;
+  tenure.record.term = {5};
+  tenure.record.revision = 7;
+  REQUIRE((*LeaseStore::Open(path))->Save("k", tenure).ok());
+  REQUIRE(RunSql(path, "ALTER TABLE lease DROP COLUMN cluster_id; PRAGMA user_version = 1") ==
+          SQLITE_OK);
+  {
+    const auto store = *LeaseStore::Open(path);
+    CHECK(store->LoadAll()->at("k") == tenure);
+    tenure.cluster_id = "one";
+    REQUIRE(store->Save("k", tenure).ok());
+  }
+  CHECK((*LeaseStore::Open(path))->LoadAll()->at("k") == tenure);
+}
+
 TEST_CASE("lease store: a newer file and a damaged one are refused with advice") {
   const TempDirectory dir;
   const std::string path = dir / "lease.db";
   REQUIRE(LeaseStore::Open(path).ok());
-  REQUIRE(RunSql(path, "PRAGMA user_version = 2") == SQLITE_OK);
+  REQUIRE(RunSql(path, "PRAGMA user_version = 3") == SQLITE_OK);
   const absl::Status newer = LeaseStore::Open(path).status();
   CHECK(absl::IsFailedPrecondition(newer));
   CHECK(std::string(newer.message()).find("newer echofs") != std::string::npos);

@@ -2,7 +2,9 @@
 
 #include <string>
 
+#include "replication/log_catalog.h"
 #include "tests/catch.h"
+#include "tests/replication/bad_names.h"
 #include "tests/replication/log_test_util.h"
 
 namespace echofs {
@@ -14,16 +16,49 @@ TEST_CASE("names of databases stay in the data directory and mean nothing else")
     CHECK(IsValidDatabaseName(name));
   }
   for (const std::string& name :
-       {std::string(""), std::string("/a"), std::string("a/"), std::string("a//b"),
-        std::string("."), std::string(".."), std::string("../a"), std::string("a/../b"),
-        std::string("a/."), std::string("a\0b", 3), std::string("a-journal"),
-        std::string("dir/a-wal"), std::string("a-shm"), std::string("a-pos"),
-        std::string(".primary"), std::string(".lag"), std::string(".primary/a"),
-        std::string(".lag/a"), std::string(1025, 'x')}) {
+       {std::string(""),
+        std::string("/a"),
+        std::string("a/"),
+        std::string("a//b"),
+        std::string("."),
+        std::string(".."),
+        std::string("../a"),
+        std::string("a/../b"),
+        std::string("a/."),
+        std::string("a\0b", 3),
+        std::string("a-journal"),
+        std::string("dir/a-wal"),
+        std::string("a-shm"),
+        std::string("a-pos"),
+        std::string(".primary"),
+        std::string(".lag"),
+        std::string(".primary/a"),
+        std::string(".lag/a"),
+        std::string(256, 'x'),
+        "a/" + std::string(256, 'x') + "/b",
+        std::string(250, 'x') + "/" + std::string(250, 'x') + "/" + std::string(250, 'x') + "/" +
+            std::string(250, 'x') + "/" + std::string(21, 'x')}) {
     INFO(name);
     CHECK_FALSE(IsValidDatabaseName(name));
   }
-  CHECK(IsValidDatabaseName(std::string(1024, 'x')));
+  CHECK(IsValidDatabaseName(std::string(255, 'x')));
+  const std::string component(255, 'x');
+  CHECK(IsValidDatabaseName(component + "/" + component + "/" + component + "/" + component));
+}
+
+TEST_CASE("an entry with a name that no database may have is not read, from wherever it comes") {
+  for (const auto& [what, name] : BadDatabaseNames()) {
+    INFO(what);
+    LogEntry entry = TestChange("app.db", 1, 9);
+    entry.index = {1};
+    entry.term = {1};
+    entry.database = name;
+    const std::string record = EncodeEntryHeader(entry);
+    CHECK(absl::IsDataLoss(DecodeEntryHeader(AsBytes(record)).status()));
+    DatabasePosition position;
+    position.name = name;
+    CHECK(absl::IsInvalidArgument(LogCatalog::FromPositions({position}).status()));
+  }
 }
 
 TEST_CASE("all fields of an entry survive encoding") {

@@ -100,4 +100,30 @@ TEST_CASE("directories are made with their parents and listed in order") {
   CHECK(storage->List(dir / "none").status().code() == absl::StatusCode::kNotFound);
 }
 
+// What users of the mount link to is out of bounds.
+TEST_CASE("nothing is made, opened for writing, renamed or removed through a symbolic link") {
+  TempDirectory dir;
+  Storage* storage = PosixStorage();
+  REQUIRE(storage->MakeDirectories(dir / "inside").ok());
+  REQUIRE(storage->MakeDirectories(dir / "outside").ok());
+  REQUIRE(storage->Open(dir / "outside/file", Create()).ok());
+  REQUIRE(::symlink((dir / "outside").c_str(), (dir / "inside/directory").c_str()) == 0);
+  REQUIRE(::symlink((dir / "outside/file").c_str(), (dir / "inside/link").c_str()) == 0);
+  REQUIRE(storage->Open(dir / "inside/own", Create()).ok());
+
+  CHECK(ErrnoOf(storage->Open(dir / "inside/link", OpenOptions{}).status()) == ELOOP);
+  CHECK(ErrnoOf(storage->Open(dir / "inside/link", Create()).status()) == ELOOP);
+  CHECK(ErrnoOf(storage->Open(dir / "inside/directory/file", OpenOptions{}).status()) == ELOOP);
+  CHECK(ErrnoOf(storage->Open(dir / "inside/directory/new", Create()).status()) == ELOOP);
+  CHECK(ErrnoOf(storage->MakeDirectories(dir / "inside/directory/new")) == ELOOP);
+  CHECK(ErrnoOf(storage->MakeDirectories(dir / "inside/directory")) == ENOTDIR);
+  CHECK(ErrnoOf(storage->Remove(dir / "inside/directory/file")) == ELOOP);
+  CHECK(ErrnoOf(storage->Rename(dir / "inside/own", dir / "inside/directory/own")) == ELOOP);
+  CHECK(ErrnoOf(storage->Rename(dir / "inside/directory/file", dir / "inside/file")) == ELOOP);
+  CHECK(*storage->List(dir / "outside") == std::vector<std::string>{"file"});
+  // A link itself may go.
+  CHECK(storage->Remove(dir / "inside/link").ok());
+  CHECK(*storage->List(dir / "outside") == std::vector<std::string>{"file"});
+}
+
 }  // namespace echofs
