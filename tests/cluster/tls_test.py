@@ -120,12 +120,16 @@ class TlsTest(harness.ClusterTest):
         with open(self.files["key"], "rb") as key, open(open_key["key"], "wb") as copy:
             copy.write(key.read())
         os.chmod(open_key["key"], 0o644)
+        no_key = os.path.join(self.directory, "no.key")
+        with open(self.files["cert"], "rb") as cert, open(no_key, "wb") as copy:
+            copy.write(cert.read())
+        os.chmod(no_key, 0o600)
         base = {"fuse": {"dir": os.path.join(self.directory, "mnt")}, "data": {"dir": os.path.join(self.directory, "d")},
                 "lease": {"primary": "127.0.0.1:1"}}
         for tls, *words in (({**self.files, "key": other["key"]}, "does not belong to the certificate"),
                             ({**self.files, "ca": other["ca"]}, "is not from the authority"),
                             ({**self.files, "cert": self.files["key"]}, "is no PEM file with certificates"),
-                            ({**self.files, "key": self.files["cert"]}, "is no PEM file with a private key"),
+                            ({**self.files, "key": no_key}, "is no PEM file with a private key"),
                             ({**self.files, "ca": "/nowhere/ca.crt"}, "/nowhere/ca.crt", "No such file"),
                             (open_key, "chmod 600"),
                             ({"ca": self.files["ca"]}, "grpc.tls.cert and grpc.tls.key is missing")):
