@@ -165,10 +165,11 @@ class Member(Node):
         """Guardian and daemon, as the end of the machine would."""
         daemons = children_of(self.guardian)
         helpers = [pid for daemon in daemons for pid in children_of(daemon)]
-        for pid in [*daemons, self.guardian]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        self.process.wait(timeout=WAIT_SECONDS)
+        with self.kill_moment():
+            for pid in [*daemons, self.guardian]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
         # It ends the mount, which it knows by a number that the kernel gives to the next one too.
         wait_for(lambda: not any(map(thread_states, helpers)), "the helper to end")
