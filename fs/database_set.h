@@ -128,6 +128,8 @@ class DatabaseSet final : public ApplyTarget {
   absl::Status RecoverReplica();
   absl::Status FinishDrop(const std::string& name);
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
+  absl::Status AlignReplicaWithLog(const DatabasePosition& position, JournalFate fate);
+  absl::Status JoinAtStart(const std::string& name, const DatabasePosition& position);
   absl::Status GiveUpReplica(const DatabasePosition& position);
   absl::Status FinishAsPrimary();
   absl::Status FinishAsReplica();

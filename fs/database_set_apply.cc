@@ -116,7 +116,7 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::ReplaceUnderReaders(const std::string&
   start.digest = old_replica->position().digest;
   {
     absl::MutexLock lock(&mutex_);
-    databases_[name] = std::make_shared<Database>(name, nullptr);
+    databases_[name] = std::make_shared<Database>(name, nullptr, /*replicated=*/true);
   }
   int blocked_by_pid = 0;
   absl::StatusOr<ApplyOutcome> outcome;
