@@ -6,8 +6,7 @@
 #include <chrono>
 #include <utility>
 
-#include "cmd/admin_socket.h"
-#include "cmd/config.h"
+#include "cmd/admin_grpc.h"
 #include "echofs/v1/admin.grpc.pb.h"
 #include "replication/status_macros.h"
 
@@ -20,7 +19,6 @@ constexpr std::chrono::minutes kListLimit{10};
 // Longer than a node takes at most for a change of the primary with the usual lease.ttl: it waits a
 // minute for the old primary, and half a minute for itself.
 constexpr std::chrono::seconds kRoleChangeLimit{150};
-constexpr int kMessageSizeMax = 256 << 20;  // bytes: tens of thousands of databases
 
 DatabaseInfo Read(const v1::DatabaseStatus& from) {
   return {.name = from.name(),
@@ -121,20 +119,6 @@ void SetLimit(std::chrono::seconds limit, grpc::ClientContext* context) {
   context->set_deadline(std::chrono::system_clock::now() + limit);
 }
 
-absl::Status FromGrpc(const grpc::Status& status) {
-  switch (status.error_code()) {
-    case grpc::StatusCode::OK:
-      return absl::OkStatus();
-    case grpc::StatusCode::DEADLINE_EXCEEDED:
-      return absl::DeadlineExceededError(
-          "the node does not answer; its process exists, look at its log to see what it is doing");
-    case grpc::StatusCode::UNAVAILABLE:
-      return absl::UnavailableError("the node went away during the call; look at its log");
-    default:
-      return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
-  }
-}
-
 absl::StatusOr<PrimaryInfo> Changed(const grpc::Status& status, const v1::PrimaryChanged& changed) {
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
     return absl::DeadlineExceededError(
@@ -142,7 +126,7 @@ absl::StatusOr<PrimaryInfo> Changed(const grpc::Status& status, const v1::Primar
                     "'echofs status' shows who is the primary",
                     kRoleChangeLimit.count()));
   }
-  ECHOFS_RETURN_IF_ERROR(FromGrpc(status));
+  ECHOFS_RETURN_IF_ERROR(FromAdminGrpc(status));
   return PrimaryInfo{changed.primary(), {changed.term()}};
 }
 
@@ -153,26 +137,9 @@ struct AdminClient::State {
 };
 
 absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Connect(const std::string& data_dir) {
-  const std::string path = AdminSocketPath(data_dir);
-  const absl::Status probe = ProbeSocket(path);
-  if (absl::IsNotFound(probe)) {
-    return absl::UnavailableError(
-        fmt::format("no echofs is running with the data directory {} ({}); start it with 'echofs "
-                    "mount', or name the right "
-                    "directory with --data-dir or --config",
-                    data_dir, std::string(probe.message())));
-  }
-  if (absl::IsPermissionDenied(probe)) {
-    return absl::PermissionDeniedError(
-        fmt::format("may not talk to the node ({}); run this command as the user who runs echofs",
-                    std::string(probe.message())));
-  }
-  ECHOFS_RETURN_IF_ERROR(probe);
-  grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMessageSizeMax);
+  ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ConnectToNode(data_dir));
   auto state = std::make_unique<State>();
-  state->stub = v1::Admin::NewStub(
-      grpc::CreateCustomChannel(GrpcAddress(path), grpc::InsecureChannelCredentials(), arguments));
+  state->stub = v1::Admin::NewStub(channel);
   return std::unique_ptr<AdminClient>(new AdminClient(std::move(state)));
 }
 
@@ -183,7 +150,7 @@ absl::StatusOr<NodeStatus> AdminClient::Status() {
   grpc::ClientContext context;
   SetLimit(kAnswerLimit, &context);
   v1::GetStatusResponse response;
-  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->GetStatus(&context, {}, &response)));
+  ECHOFS_RETURN_IF_ERROR(FromAdminGrpc(state_->stub->GetStatus(&context, {}, &response)));
   return Read(response);
 }
 
@@ -191,7 +158,7 @@ absl::StatusOr<std::vector<DatabaseInfo>> AdminClient::Databases() {
   grpc::ClientContext context;
   SetLimit(kAnswerLimit, &context);
   v1::ListDatabasesResponse response;
-  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->ListDatabases(&context, {}, &response)));
+  ECHOFS_RETURN_IF_ERROR(FromAdminGrpc(state_->stub->ListDatabases(&context, {}, &response)));
   std::vector<DatabaseInfo> databases;
   databases.reserve(static_cast<std::size_t>(response.databases_size()));
   for (const v1::DatabaseStatus& database : response.databases()) {
@@ -206,20 +173,22 @@ absl::StatusOr<std::vector<std::string>> AdminClient::LocalFiles() {
   v1::ListDatabasesRequest request;
   request.set_local(true);
   v1::ListDatabasesResponse response;
-  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->ListDatabases(&context, request, &response)));
+  ECHOFS_RETURN_IF_ERROR(FromAdminGrpc(state_->stub->ListDatabases(&context, request, &response)));
   return std::vector<std::string>(response.local_files().begin(), response.local_files().end());
 }
 
-absl::Status AdminClient::ChangeSets(const std::string& database,
+absl::Status AdminClient::ChangeSets(const std::string& database, const ChangeSetRange& range,
                                      const std::function<void(const ChangeSetSummary&)>& visit) {
   grpc::ClientContext context;
   SetLimit(kListLimit, &context);
   v1::ListChangeSetsRequest request;
   request.set_database(database);
+  request.set_from_txid(range.from.value);
+  request.set_limit(range.limit);
   const auto reader = state_->stub->ListChangeSets(&context, request);
   v1::ChangeSetInfo info;
   while (reader->Read(&info)) visit(Read(info));
-  return FromGrpc(reader->Finish());
+  return FromAdminGrpc(reader->Finish());
 }
 
 absl::StatusOr<PrimaryInfo> AdminClient::Handoff(const std::string& to) {
@@ -247,7 +216,7 @@ absl::StatusOr<std::vector<OrphanInfo>> AdminClient::Orphans() {
   std::vector<OrphanInfo> list;
   v1::OrphanSetInfo info;
   while (reader->Read(&info)) list.push_back(Read(info));
-  ECHOFS_RETURN_IF_ERROR(FromGrpc(reader->Finish()));
+  ECHOFS_RETURN_IF_ERROR(FromAdminGrpc(reader->Finish()));
   return list;
 }
 
@@ -271,7 +240,7 @@ absl::Status AdminClient::ExportOrphans(
     visited = visit(piece);
   }
   if (!visited.ok()) context.TryCancel();
-  const absl::Status finished = FromGrpc(reader->Finish());
+  const absl::Status finished = FromAdminGrpc(reader->Finish());
   return visited.ok() ? finished : visited;
 }
 
@@ -282,7 +251,7 @@ absl::StatusOr<std::uint64_t> AdminClient::DiscardOrphans(const std::string& id)
   request.set_id(id);
   request.set_all(id.empty());
   v1::DiscardOrphansResponse response;
-  ECHOFS_RETURN_IF_ERROR(FromGrpc(state_->stub->DiscardOrphans(&context, request, &response)));
+  ECHOFS_RETURN_IF_ERROR(FromAdminGrpc(state_->stub->DiscardOrphans(&context, request, &response)));
   return response.sets();
 }
 

@@ -25,7 +25,7 @@ class AdminClient {
   absl::StatusOr<NodeStatus> Status();
   absl::StatusOr<std::vector<DatabaseInfo>> Databases();
   absl::StatusOr<std::vector<std::string>> LocalFiles();
-  absl::Status ChangeSets(const std::string& database,
+  absl::Status ChangeSets(const std::string& database, const ChangeSetRange& range,
                           const std::function<void(const ChangeSetSummary&)>& visit);
   // Wait for the end of the change. What they do is described at AdminSource.
   absl::StatusOr<PrimaryInfo> Handoff(const std::string& to);

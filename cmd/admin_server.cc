@@ -9,8 +9,10 @@
 #include <chrono>
 #include <cstring>
 
+#include "cmd/admin_grpc.h"
 #include "cmd/admin_orphans.h"
 #include "cmd/admin_socket.h"
+#include "cmd/tools_service.h"
 #include "cmd/version.h"
 #include "echofs/v1/admin.grpc.pb.h"
 #include "replication/status_macros.h"
@@ -19,13 +21,6 @@ namespace echofs::cmd {
 namespace {
 
 constexpr std::chrono::milliseconds kShutdownGrace{200};
-
-// Two codes are kept for what gRPC itself says: that this node does not answer, or went away.
-grpc::Status ToGrpc(const absl::Status& status) {
-  const bool kept = absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
-  const absl::StatusCode code = kept ? absl::StatusCode::kFailedPrecondition : status.code();
-  return {static_cast<grpc::StatusCode>(code), std::string(status.message())};
-}
 
 void Fill(const DatabaseInfo& from, v1::DatabaseStatus* to) {
   to->set_name(from.name);
@@ -100,7 +95,7 @@ void Fill(const ChangeSetSummary& from, v1::ChangeSetInfo* to) {
 }
 
 grpc::Status Answer(const absl::StatusOr<PrimaryInfo>& primary, v1::PrimaryChanged* response) {
-  if (!primary.ok()) return ToGrpc(primary.status());
+  if (!primary.ok()) return ToAdminGrpc(primary.status());
   response->set_primary(primary->node);
   response->set_term(primary->term.value);
   return grpc::Status::OK;
@@ -130,8 +125,9 @@ class Service final : public v1::Admin::Service {
 
   grpc::Status ListChangeSets(grpc::ServerContext*, const v1::ListChangeSetsRequest* request,
                               grpc::ServerWriter<v1::ChangeSetInfo>* writer) override {
-    return ToGrpc(
-        source_->ChangeSets(request->database(), [writer](const ChangeSetSummary& summary) {
+    const ChangeSetRange range = {{request->from_txid()}, request->limit()};
+    return ToAdminGrpc(
+        source_->ChangeSets(request->database(), range, [writer](const ChangeSetSummary& summary) {
           v1::ChangeSetInfo info;
           Fill(summary, &info);
           return writer->Write(info);  // false when the client has gone
@@ -150,14 +146,14 @@ class Service final : public v1::Admin::Service {
 
   grpc::Status ListOrphans(grpc::ServerContext*, const v1::ListOrphansRequest*,
                            grpc::ServerWriter<v1::OrphanSetInfo>* writer) override {
-    return ToGrpc(SendOrphanList(*source_->Orphans(), [writer](const v1::OrphanSetInfo& info) {
+    return ToAdminGrpc(SendOrphanList(*source_->Orphans(), [writer](const v1::OrphanSetInfo& info) {
       return writer->Write(info);
     }));
   }
 
   grpc::Status ExportOrphans(grpc::ServerContext*, const v1::ExportOrphansRequest* request,
                              grpc::ServerWriter<v1::OrphanPiece>* writer) override {
-    return ToGrpc(
+    return ToAdminGrpc(
         SendOrphans(*source_->Orphans(), request->id(),
                     [writer](const v1::OrphanPiece& piece) { return writer->Write(piece); }));
   }
@@ -167,7 +163,7 @@ class Service final : public v1::Admin::Service {
     const absl::StatusOr<std::uint64_t> discarded =
         cmd::DiscardOrphans(*source_->Orphans(), request->id(), request->all());
     if (discarded.ok()) response->set_sets(*discarded);
-    return ToGrpc(discarded.status());
+    return ToAdminGrpc(discarded.status());
   }
 
  private:
@@ -181,9 +177,13 @@ absl::Status Failure(const std::string& what, const std::string& path) {
 }  // namespace
 
 struct AdminServer::State {
-  State(AdminSource* source, std::string path) : service(source), socket_path(std::move(path)) {}
+  State(AdminSource* source, ToolsSource* tools_source, std::string path)
+      : service(source), socket_path(std::move(path)) {
+    if (tools_source != nullptr) tools = MakeToolsService(tools_source);
+  }
 
   Service service;
+  std::unique_ptr<grpc::Service> tools;
   const std::string socket_path;
   std::unique_ptr<grpc::Server> server;
 };
@@ -192,7 +192,8 @@ struct AdminServer::State {
 // moved to its place: at no moment is it open to others. The process's umask is not touched, for
 // other threads create files.
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const std::string& socket_path,
-                                                                AdminSource* source) {
+                                                                AdminSource* source,
+                                                                ToolsSource* tools) {
   const absl::Status probe = ProbeSocket(socket_path);
   if (probe.ok()) {
     return absl::AlreadyExistsError(fmt::format(
@@ -206,11 +207,12 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const std::strin
   if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) return Failure("create", directory);
   if (::chmod(directory.c_str(), 0700) != 0) return Failure("change the mode of", directory);
 
-  auto state = std::make_unique<State>(source, socket_path);
+  auto state = std::make_unique<State>(source, tools, socket_path);
   grpc::ServerBuilder builder;
   int bound = 0;
   builder.AddListeningPort(GrpcAddress(made_path), grpc::InsecureServerCredentials(), &bound);
   builder.RegisterService(&state->service);
+  if (state->tools) builder.RegisterService(state->tools.get());
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, 1);
   state->server = builder.BuildAndStart();

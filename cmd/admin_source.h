@@ -98,6 +98,12 @@ struct ChangeSetSummary {
   std::uint64_t digest = 0;       // afterwards
 };
 
+// Which of a database's change sets are wanted.
+struct ChangeSetRange {
+  Txid from;                // zero: from the oldest that the log holds
+  std::uint64_t limit = 0;  // at most so many, the newest if `from` is zero; 0: all
+};
+
 // Thread-safe; called on threads of the admin server.
 class AdminSource {
  public:
@@ -109,7 +115,7 @@ class AdminSource {
   virtual std::vector<std::string> LocalFiles() = 0;
   // Calls `visit` for the database's entries that the log still holds, oldest first, until it
   // returns false. NotFound when there is no such database.
-  virtual absl::Status ChangeSets(const std::string& database,
+  virtual absl::Status ChangeSets(const std::string& database, const ChangeSetRange& range,
                                   const std::function<bool(const ChangeSetSummary&)>& visit) = 0;
   // Makes `to` the primary in this node's place, empty: the best replica; returns when it is.
   virtual absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) = 0;

@@ -26,6 +26,9 @@ void AddRunCommand(CLI::App* app, const std::vector<std::string>* command, int* 
 void AddStatusCommand(CLI::App* app, int* exit_code);
 void AddDatabasesCommand(CLI::App* app, int* exit_code);
 void AddLogCommand(CLI::App* app, int* exit_code);
+void AddExportCommand(CLI::App* app, int* exit_code);
+void AddImportCommand(CLI::App* app, int* exit_code);
+void AddVerifyCommand(CLI::App* app, int* exit_code);
 void AddHandoffCommand(CLI::App* app, int* exit_code);
 void AddPromoteCommand(CLI::App* app, int* exit_code);
 void AddOrphansCommand(CLI::App* app, int* exit_code);

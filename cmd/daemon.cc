@@ -19,9 +19,11 @@
 #include "absl/synchronization/mutex.h"
 #include "cmd/admin_server.h"
 #include "cmd/daemon_status.h"
+#include "cmd/daemon_tools.h"
 #include "cmd/data_directory.h"
 #include "cmd/http_endpoints.h"
 #include "cmd/http_server.h"
+#include "cmd/import_process.h"
 #include "cmd/version.h"
 #include "fs/database_set.h"
 #include "fs/file_system.h"
@@ -70,6 +72,7 @@ class Daemon {
   std::unique_ptr<fs::FileSystem> file_system_;
   std::unique_ptr<fs::Mount> mount_;
   std::unique_ptr<DaemonStatus> status_;
+  std::unique_ptr<DaemonTools> tools_;
   std::unique_ptr<AdminServer> admin_;
   HttpEndpoints endpoints_;
   std::unique_ptr<HttpServer> http_;  // null when http.listen is off
@@ -205,6 +208,10 @@ absl::Status Daemon::Start() {
   options.version = Version();
   options.maintenance_growth = segment_size_;
   options.metrics = &metrics_;
+  options.import = [directory = directory_->path()](const ReceivedImport& import,
+                                                    const std::function<bool()>& cancelled) {
+    return RunImport(directory, import, cancelled);
+  };
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());
@@ -212,8 +219,10 @@ absl::Status Daemon::Start() {
   status_ = std::make_unique<DaemonStatus>(node_.get(), log_.get(), databases_.get(),
                                            http_ ? http_->address() : "");
   if (http_) endpoints_.Started(status_.get(), log_.get(), &http_->metrics());
-  ECHOFS_ASSIGN_OR_RETURN(admin_,
-                          AdminServer::Start(AdminSocketPath(directory_->path()), status_.get()));
+  tools_ = std::make_unique<DaemonTools>(node_.get(), log_.get(), databases_.get(),
+                                         context_.mount_point);
+  ECHOFS_ASSIGN_OR_RETURN(
+      admin_, AdminServer::Start(AdminSocketPath(directory_->path()), status_.get(), tools_.get()));
   node_->WaitSettled();
   context_.ReportReady();
   spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <memory>
 #include <utility>
@@ -117,17 +118,22 @@ std::vector<std::string> DaemonStatus::LocalFiles() {
   return {};
 }
 
-absl::Status DaemonStatus::ChangeSets(const std::string& database,
+absl::Status DaemonStatus::ChangeSets(const std::string& database, const ChangeSetRange& range,
                                       const std::function<bool(const ChangeSetSummary&)>& visit) {
-  ECHOFS_RETURN_IF_ERROR(log_->Position(database).status());
+  ECHOFS_ASSIGN_OR_RETURN(const DatabasePosition position, log_->Position(database));
+  Txid from = range.from;
+  std::uint64_t left = range.limit == 0 ? std::numeric_limits<std::uint64_t>::max() : range.limit;
+  if (from == Txid{} && position.txid.value > left) from = {position.txid.value - left + 1};
   const std::unique_ptr<LogReader> reader = log_->Read(log_->first_index());
-  while (true) {
+  while (left > 0) {
     ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
-    if (!entry) return absl::OkStatus();
-    if (entry->database != database) continue;
+    if (!entry) break;
+    if (entry->database != database || entry->txid < from) continue;
+    --left;
     ECHOFS_ASSIGN_OR_RETURN(const ChangeSetSummary summary, Summarize(*entry, *reader));
-    if (!visit(summary)) return absl::OkStatus();
+    if (!visit(summary)) break;
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<PrimaryInfo> DaemonStatus::Handoff(const std::string& to) {

@@ -25,7 +25,7 @@ class DaemonStatus final : public AdminSource, public NodeObserver {
   NodeStatus Status() override { return Observe().status; }
   std::vector<DatabaseInfo> Databases() override;
   std::vector<std::string> LocalFiles() override;
-  absl::Status ChangeSets(const std::string& database,
+  absl::Status ChangeSets(const std::string& database, const ChangeSetRange& range,
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
   absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) override;
   absl::StatusOr<PrimaryInfo> Promote(bool force) override;

@@ -32,6 +32,9 @@ int Main(int argc, char** argv) {
   AddStatusCommand(&app, &exit_code);
   AddDatabasesCommand(&app, &exit_code);
   AddLogCommand(&app, &exit_code);
+  AddExportCommand(&app, &exit_code);
+  AddImportCommand(&app, &exit_code);
+  AddVerifyCommand(&app, &exit_code);
   AddHandoffCommand(&app, &exit_code);
   AddPromoteCommand(&app, &exit_code);
   AddRunCommand(&app, &command, &exit_code);

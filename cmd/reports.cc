@@ -7,6 +7,8 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "cmd/progress.h"
+#include "cmd/report_table.h"
 #include "replication/lease.h"
 
 namespace echofs::cmd {
@@ -38,40 +40,11 @@ Json ToJson(const std::vector<DatabaseInfo>& databases) {
   return list;
 }
 
-std::string Bytes(std::uint64_t bytes) {
-  if (bytes < 1024) return fmt::format("{} B", bytes);
-  double value = static_cast<double>(bytes);
-  const char* unit = "B";
-  for (const char* next : {"KiB", "MiB", "GiB", "TiB"}) {
-    if (value < 1024) break;
-    value /= 1024;
-    unit = next;
-  }
-  return fmt::format("{:.1f} {}", value, unit);
-}
-
 std::string UtcTime(std::int64_t ms) {
   const std::time_t seconds = static_cast<std::time_t>(ms / 1000);
   std::tm utc{};
   ::gmtime_r(&seconds, &utc);
   return fmt::format("{:%Y-%m-%d %H:%M:%S}.{:03}", utc, ms % 1000);
-}
-
-// Rows of cells under a heading, in columns as wide as their widest cell.
-std::string Table(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> widths;
-  for (const std::vector<std::string>& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const std::vector<std::string>& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) line += fmt::format("{:<{}}  ", row[i], widths[i]);
-    line.erase(line.find_last_not_of(' ') + 1);
-    text += line + "\n";
-  }
-  return text;
 }
 
 // The state, and beside it what a person wants to know next.
@@ -118,7 +91,7 @@ std::string NodesText(const NodeStatus& status) {
                     node.lag_ms ? fmt::format("{} ms", *node.lag_ms) : "-", YesOrNo(node.candidate),
                     YesOrNo(node.in_sync)});
   }
-  return Table(rows);
+  return ReportTable(rows);
 }
 
 std::string ReplicasText(const std::vector<ReplicaInfo>& replicas) {
@@ -127,7 +100,7 @@ std::string ReplicasText(const std::vector<ReplicaInfo>& replicas) {
     rows.push_back({replica.node, replica.address, std::to_string(replica.acked_index.value),
                     fmt::format("{} ms", replica.lag_ms), YesOrNo(replica.in_sync)});
   }
-  return Table(rows);
+  return ReportTable(rows);
 }
 
 }  // namespace
@@ -171,7 +144,7 @@ std::string StatusText(const NodeStatus& status) {
   if (!status.cluster_id.empty()) text += fmt::format("cluster   {}\n", status.cluster_id);
   text += fmt::format("log       index {} (term {}), kept from index {}, {}\n",
                       status.log_index.value, status.log_term.value, status.log_first_index.value,
-                      Bytes(status.log_size_bytes));
+                      BytesText(status.log_size_bytes));
   if (!status.http.empty()) text += fmt::format("http      {}\n", status.http);
   if (status.orphans > 0) {
     text += fmt::format(
@@ -237,11 +210,11 @@ std::string DatabasesText(const std::vector<DatabaseInfo>& databases) {
       {"DATABASE", "TXID", "DIGEST", "SIZE", "PAGE SIZE", "JOURNAL", "STATE"}};
   for (const DatabaseInfo& database : databases) {
     rows.push_back({database.name, Hex(database.txid.value), Hex(database.digest),
-                    Bytes(std::uint64_t{database.pages} * database.page_size),
+                    BytesText(std::uint64_t{database.pages} * database.page_size),
                     std::to_string(database.page_size), database.journal_mode,
                     StateText(database)});
   }
-  return Table(rows);
+  return ReportTable(rows);
 }
 
 std::string LocalFilesJson(const std::vector<std::string>& files) { return Dump(files, 2); }
@@ -277,11 +250,26 @@ std::string OrphansText(const std::vector<OrphanInfo>& list) {
       databases += fmt::format("{}{} ({})", databases.empty() ? "" : ", ", name, count);
     }
     rows.push_back({info.id, UtcTime(info.kept_ms), std::to_string(info.change_sets),
-                    Bytes(info.bytes),
+                    BytesText(info.bytes),
                     fmt::format("{}, term {}", info.primary, info.primary_term.value),
                     info.damage.empty() ? databases : "cannot be read: " + info.damage});
   }
-  return Table(rows);
+  return ReportTable(rows);
+}
+
+std::string PositionJson(const DatabasePosition& position) {
+  return Dump({{"name", position.name},
+               {"txid", Hex(position.txid.value)},
+               {"digest", Hex(position.digest)},
+               {"pages", position.page_count},
+               {"page_size", position.page_size}},
+              -1);
+}
+
+std::string PositionText(const std::string& what, const DatabasePosition& position) {
+  return fmt::format("{} {}: TXID {}, digest {}, {} pages ({})\n", position.name, what,
+                     Hex(position.txid.value), Hex(position.digest), position.page_count,
+                     BytesText(std::uint64_t{position.page_count} * position.page_size));
 }
 
 std::string ChangeSetJson(const ChangeSetSummary& summary) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cmd/admin_source.h"
+#include "replication/change_log.h"
 
 namespace echofs::cmd {
 
@@ -31,6 +32,10 @@ std::string LocalFilesJson(const std::vector<std::string>& files);
 // The orphans of a node, one object or row for each time that its log was cut.
 std::string OrphansJson(const std::vector<OrphanInfo>& list);
 std::string OrphansText(const std::vector<OrphanInfo>& list);
+
+// Where a database stands after an import or an export; `what` was done with it.
+std::string PositionJson(const DatabasePosition& position);
+std::string PositionText(const std::string& what, const DatabasePosition& position);
 
 // One line for each change set, so that a long log can be printed as it comes: an object, or a row
 // below ChangeSetHeading.

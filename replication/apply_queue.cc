@@ -187,7 +187,8 @@ std::vector<DatabaseApplyStatus> ApplyQueue::Databases() const {
     if (!database->local.exists && !waits && !database->pending) continue;  // dropped
     DatabaseApplyStatus& status = statuses.emplace_back();
     status.name = name;
-    status.state = database->state;
+    const bool refetch = !database->refetch_reason.empty();
+    status.state = refetch ? DatabaseState::kCopying : database->state;
     status.detail = database->detail;
     status.blocked_by_pid = database->blocked_by_pid;
     if (database->state == DatabaseState::kBlocked) {

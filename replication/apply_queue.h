@@ -92,6 +92,11 @@ class ApplyQueue {
   void FinishCopy(const std::shared_ptr<CopyTask>& task, absl::StatusOr<CompletedCopy> result)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Wants a copy of the whole database from the primary, whatever its files hold; until it is installed the state is
+  // kCopying. NotFound when there is no local copy.
+  absl::Status Refetch(const std::string& name, const std::string& reason)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Every entry up to here is in the files of its database.
   LogIndex applied_index() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The first entry of the log that this node still needs for applying.

@@ -26,7 +26,8 @@ struct ApplyQueue::Database {
 
   // Something that NextStep can do at once.
   bool HasWork() const {
-    return copy || (!wants_copy && (wants_drop || !memory.empty() || in_log));
+    return copy ||
+           (!wants_copy && (wants_drop || !refetch_reason.empty() || !memory.empty() || in_log));
   }
 
   const std::string name;
@@ -56,6 +57,7 @@ struct ApplyQueue::Database {
   std::optional<PagesWanted> rewind;
   std::shared_ptr<CopyTask> task;
   std::optional<CompletedCopy> copy;
+  std::string refetch_reason;  // a copy is asked for by a person; empty: none
 
   DatabaseState state = DatabaseState::kOk;
   int blocked_by_pid = 0;

@@ -30,6 +30,10 @@ ApplyQueue::Turn ApplyQueue::NextStep(Database& database) {
   if (database.copy) return InstallCopy(database);
   if (database.wants_copy) return Turn::kIdle;  // FinishCopy goes on
   if (database.wants_drop) return ApplyDrop(database);
+  if (!database.refetch_reason.empty()) {
+    WantCopy(database, std::exchange(database.refetch_reason, {}));
+    return Turn::kAgain;
+  }
   if (database.local.exists && !database.joined) return Join(database);
   if (!database.memory.empty()) return ApplyFromMemory(database);
   if (database.in_log) return ApplyFromLog(database);
@@ -310,6 +314,19 @@ void ApplyQueue::WantCopy(Database& database, const std::string& reason) {
   database.detail = reason;
   copies_due_.emplace(database.copy_at, &database);
   copy_work_.Signal();
+}
+
+absl::Status ApplyQueue::Refetch(const std::string& name, const std::string& reason) {
+  absl::MutexLock lock(&mutex_);
+  const auto found = databases_.find(name);
+  if (found == databases_.end() || !found->second->local.exists) {
+    return absl::NotFoundError(fmt::format("there is no local copy of {}", name));
+  }
+  Database& database = *found->second;
+  if (database.wants_copy || database.copy) return absl::OkStatus();  // it comes already
+  database.refetch_reason = reason;
+  Schedule(database);
+  return absl::OkStatus();
 }
 
 void ApplyQueue::WantDrop(Database& database, Txid txid) {

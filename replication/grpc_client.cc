@@ -62,6 +62,34 @@ class GrpcFetchCall final : public FetchCall {
   bool finished_ = false;
 };
 
+class GrpcImportCall final : public ImportCall {
+ public:
+  explicit GrpcImportCall(std::shared_ptr<v1::Replication::Stub> stub)
+      : stub_(std::move(stub)), writer_(stub_->ImportDatabase(&context_, &response_)) {}
+  ~GrpcImportCall() override {
+    if (finished_) return;
+    context_.TryCancel();
+    writer_->Finish();
+  }
+
+  bool Write(const v1::ImportDatabaseRequest& request) override { return writer_->Write(request); }
+  void Cancel() override { context_.TryCancel(); }
+  absl::Status Finish(v1::ImportDatabaseResponse* response) override {
+    finished_ = true;
+    writer_->WritesDone();
+    absl::Status status = FromGrpcStatus(writer_->Finish());
+    *response = response_;
+    return status;
+  }
+
+ private:
+  const std::shared_ptr<v1::Replication::Stub> stub_;
+  grpc::ClientContext context_;
+  v1::ImportDatabaseResponse response_;
+  const std::unique_ptr<grpc::ClientWriter<v1::ImportDatabaseRequest>> writer_;
+  bool finished_ = false;
+};
+
 class GrpcPrimaryChannel final : public PrimaryChannel {
  public:
   explicit GrpcPrimaryChannel(const std::string& address) {
@@ -92,6 +120,24 @@ class GrpcPrimaryChannel final : public PrimaryChannel {
                          absl::ToChronoSeconds(kHandoffRequestMax));
     v1::RequestHandoffResponse response;
     return FromGrpcStatus(stub_->RequestHandoff(&context, request, &response));
+  }
+
+  absl::Status ListPositions(
+      const v1::ListPositionsRequest& request,
+      const std::function<absl::Status(const v1::NodeDatabase&)>& visit) override {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() +
+                         absl::ToChronoSeconds(kListPositionsMax));
+    const auto reader = stub_->ListPositions(&context, request);
+    v1::NodeDatabase database;
+    absl::Status visited;
+    while (visited.ok() && reader->Read(&database)) visited = visit(database);
+    if (!visited.ok()) context.TryCancel();
+    const absl::Status finished = FromGrpcStatus(reader->Finish());
+    return visited.ok() ? finished : visited;
+  }
+  std::unique_ptr<ImportCall> ImportDatabase() override {
+    return std::make_unique<GrpcImportCall>(stub_);
   }
 
  private:

@@ -47,6 +47,20 @@ class GrpcFetchStream final : public FetchServerStream {
   Stream* const stream_;
 };
 
+class GrpcImportStream final : public ImportServerStream {
+ public:
+  using Stream = grpc::ServerReader<v1::ImportDatabaseRequest>;
+  GrpcImportStream(grpc::ServerContext* context, Stream* stream)
+      : context_(context), stream_(stream) {}
+
+  bool Read(v1::ImportDatabaseRequest* request) override { return stream_->Read(request); }
+  bool cancelled() const override { return context_->IsCancelled(); }
+
+ private:
+  grpc::ServerContext* const context_;
+  Stream* const stream_;
+};
+
 class GrpcReplicationService final : public v1::Replication::Service {
  public:
   explicit GrpcReplicationService(ReplicationService* service) : service_(service) {}
@@ -63,6 +77,16 @@ class GrpcReplicationService final : public v1::Replication::Service {
   grpc::Status RequestHandoff(grpc::ServerContext*, const v1::RequestHandoffRequest* request,
                               v1::RequestHandoffResponse*) override {
     return ToGrpcStatus(service_->RequestHandoff(*request));
+  }
+  grpc::Status ListPositions(grpc::ServerContext*, const v1::ListPositionsRequest* request,
+                             grpc::ServerWriter<v1::NodeDatabase>* writer) override {
+    return ToGrpcStatus(service_->ListPositions(
+        *request, [writer](const v1::NodeDatabase& database) { return writer->Write(database); }));
+  }
+  grpc::Status ImportDatabase(grpc::ServerContext* context, GrpcImportStream::Stream* stream,
+                              v1::ImportDatabaseResponse* response) override {
+    GrpcImportStream adapter(context, stream);
+    return ToGrpcStatus(service_->ImportDatabase(adapter, response));
   }
 
  private:

@@ -26,8 +26,11 @@ inline constexpr std::uint64_t kApplyQueueSizeMax = 32u
 inline constexpr std::uint64_t kQueuedPayloadSizeMax =
     4u << 20;  // a larger one stays in the log alone
 inline constexpr std::size_t kQueuedEntryOverhead =
-    512;                                              // counted for each entry beside its payload
-inline constexpr std::size_t kIdentitySizeMax = 256;  // node ids, addresses, versions
+    512;  // counted for each entry beside its payload
+inline constexpr std::size_t kImportChunkSizeMax = 256u << 10;  // data of one ImportDatabaseRequest
+// Of SQLite's largest database: 2^32 - 2 pages of 64 KiB.
+inline constexpr std::uint64_t kDatabaseSizeMax = std::uint64_t{0xfffffffe} << 16;
+inline constexpr std::size_t kIdentitySizeMax = 256;         // node ids, addresses, versions
 inline constexpr std::size_t kNodeStateSizeMax = 64u << 10;  // node.json
 
 // Counts.
@@ -102,6 +105,8 @@ inline constexpr absl::Duration kLeaseStoreRetryDelay = absl::Seconds(1);
 inline constexpr absl::Duration kLeaseTtlMax = absl::Hours(24);
 // For the answer to a RequestHandoff, which waits for the target to catch up.
 inline constexpr absl::Duration kHandoffRequestMax = absl::Seconds(60);
+// For the answer to a ListPositions.
+inline constexpr absl::Duration kListPositionsMax = absl::Seconds(10);
 // A node that has the lease and cannot take over in this time lets others try.
 inline constexpr absl::Duration kTakeOverMax = absl::Seconds(30);
 // An orderly end gives the lease back in this time, or lets it run out.

@@ -59,15 +59,19 @@ class Node::Service final : public ReplicationService {
   }
   absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) override {
     if (node_->primary() == nullptr) return NotPrimary();
-    const std::string cluster = node_->status().cluster_id;
-    if (request.cluster_id() != cluster) {
-      return absl::FailedPreconditionError(fmt::format(
-          "the request comes from cluster {}, this is cluster {}", request.cluster_id(), cluster));
-    }
+    ECHOFS_RETURN_IF_ERROR(node_->CheckCluster(request.cluster_id()));
     if (request.target().empty() || request.target().size() > kIdentitySizeMax) {
       return absl::InvalidArgumentError("the request names no node");
     }
     return node_->Handoff(request.target());
+  }
+  absl::Status ListPositions(const v1::ListPositionsRequest& request,
+                             const std::function<bool(const v1::NodeDatabase&)>& write) override {
+    return node_->ListPositions(request, write);
+  }
+  absl::Status ImportDatabase(ImportServerStream& stream,
+                              v1::ImportDatabaseResponse* response) override {
+    return node_->primary() != nullptr ? node_->ImportDatabase(stream, response) : NotPrimary();
   }
 
  private:

@@ -27,11 +27,34 @@
 #include "replication/primary.h"
 #include "replication/role_driver.h"
 #include "replication/storage.h"
+#include "replication/transport.h"
 
 namespace echofs {
 
 class GrpcServer;
 class Replica;
+
+// A database's file that another node has sent.
+struct ReceivedImport {
+  std::string database;
+  std::string file;      // belongs to the caller
+  bool replace = false;  // also when there is a database of this name
+};
+// Commits it as a change set of this primary; returns the position afterwards. Ends soon when `cancelled` says so.
+using ImportFunction = std::function<absl::StatusOr<DatabasePosition>(
+    const ReceivedImport& import, const std::function<bool()>& cancelled)>;
+
+// One database on another node, beside the history that this node has of it.
+struct NodeComparison {
+  std::string node;
+  std::string address;
+  std::string error;     // why it cannot be compared; empty when it was
+  std::string database;  // empty when the node cannot be asked
+  Txid txid;             // of what its files hold
+  std::uint64_t digest = 0;
+  std::uint64_t expected_digest = 0;  // at this TXID
+  std::string state;                  // "ok", "copying", "blocked", "stopped"
+};
 
 struct NodeOptions {
   std::string data_directory;  // node.json, orphans/ and tmp/ are in it
@@ -51,6 +74,7 @@ struct NodeOptions {
   // Where commits wait for the nodes in sync; null when they do not. Not owned.
   CommitAcks* acks = nullptr;
   Metrics* metrics = UnobservedMetrics();  // not owned
+  ImportFunction import;  // what a primary does with a file that it is sent; empty: it refuses
   absl::Duration maintenance_interval = kMaintenanceInterval;
   std::uint64_t maintenance_growth = kMaintenanceLogGrowth;  // bytes
 };
@@ -128,6 +152,21 @@ class Node final : private RoleHost, private RoleEnvironment {
   // commits that were acknowledged may be lost.
   absl::Status Promote(bool force) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // ---- node_tools.cc ----
+  // Asks each node that is known of where `database` stands, empty: all of them, and looks up what this node's log
+  // says of that state. `visit` returns false to end it. Waits some seconds for a node that does not answer.
+  absl::Status CompareNodes(const std::string& database,
+                            const std::function<bool(const NodeComparison&)>& visit)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  // On a replica: has its copy of a database fetched again.
+  absl::Status Refetch(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
+  // On a replica: has the primary import a database's file of `size` bytes. Returns the position afterwards. Ends soon
+  // when `cancelled` says so, which is then undone or complete.
+  absl::StatusOr<DatabasePosition> ForwardImport(const std::string& database, std::uint64_t size,
+                                                 bool replace, ByteSource& file,
+                                                 const std::function<bool()>& cancelled)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+
   NodeStatus status() const ABSL_LOCKS_EXCLUDED(mutex_);
   NodeRole role() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The term that entries of this primary carry; zero on a replica.
@@ -155,6 +194,20 @@ class Node final : private RoleHost, private RoleEnvironment {
   void DescribeCluster(NodeStatus* status) const;
   void MaintenanceLoop() ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Maintain() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // ---- node_tools.cc: what ReplicationService says of them ----
+  absl::Status ListPositions(const v1::ListPositionsRequest& request,
+                             const std::function<bool(const v1::NodeDatabase&)>& write) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status ImportDatabase(ImportServerStream& stream, v1::ImportDatabaseResponse* response)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status CheckCluster(const std::string& cluster_id) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The databases that the log has, or the one that is named, with their positions.
+  std::vector<DatabasePosition> LoggedDatabases(const std::string& database) const;
+  absl::StatusOr<std::uint64_t> DigestInHistory(const DatabasePosition& position) const;
+  bool CompareNode(const NodeComparison& node, const std::string& database,
+                   const std::function<bool(const NodeComparison&)>& visit)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
   // ---- node_roles.cc: RoleHost, RoleEnvironment ----
   void Follow(const echofs::Follow& primary) override ABSL_LOCKS_EXCLUDED(mutex_);
@@ -187,7 +240,8 @@ class Node final : private RoleHost, private RoleEnvironment {
   std::unique_ptr<OrphanStore> orphans_;  // set by Start
   std::unique_ptr<GrpcServer> server_;    // touched by Start and Stop alone
   std::thread maintenance_;
-  LogIndex synced_files_;  // of the maintenance thread: what SyncAll has made durable
+  std::atomic<bool> importing_ = false;  // one at a time, for each needs its size on the disk
+  LogIndex synced_files_;                // of the maintenance thread: what SyncAll has made durable
 
   // Of the thread that changes roles.
   bool target_leads_ = false;     // the databases are a primary's

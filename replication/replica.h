@@ -76,6 +76,11 @@ class Replica {
   // names a database that is not complete.
   absl::Status WaitApplied(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Fetches a database from the primary again; see ApplyQueue::Refetch.
+  absl::Status Refetch(const std::string& name, const std::string& reason) {
+    return queue_.Refetch(name, reason);
+  }
+
   ReplicaStatus status() const ABSL_LOCKS_EXCLUDED(mutex_);
   // The first entry of the log that applying still needs.
   LogIndex needed_index() const { return queue_.needed_index(); }

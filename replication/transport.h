@@ -3,6 +3,7 @@
 // network. grpc_server and grpc_client are the real ones.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -13,6 +14,10 @@ class FollowRequest;
 class FollowResponse;
 class FetchDatabaseRequest;
 class FetchDatabaseResponse;
+class ImportDatabaseRequest;
+class ImportDatabaseResponse;
+class ListPositionsRequest;
+class NodeDatabase;
 class RequestHandoffRequest;
 }  // namespace echofs::v1
 
@@ -41,6 +46,14 @@ class FetchServerStream {
   virtual bool cancelled() const = 0;
 };
 
+// The primary's side of one ImportDatabase call. One thread.
+class ImportServerStream {
+ public:
+  virtual ~ImportServerStream() = default;
+  virtual bool Read(v1::ImportDatabaseRequest* request) = 0;
+  virtual bool cancelled() const = 0;
+};
+
 // What a node's server serves. Called by any number of threads, one for each call, which lasts
 // until the function returns; its status is what the caller of the RPC sees.
 class ReplicationService {
@@ -50,6 +63,11 @@ class ReplicationService {
   virtual absl::Status FetchDatabase(const v1::FetchDatabaseRequest& request,
                                      FetchServerStream& stream) = 0;
   virtual absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) = 0;
+  // `write` returns false when the caller has gone.
+  virtual absl::Status ListPositions(const v1::ListPositionsRequest& request,
+                                     const std::function<bool(const v1::NodeDatabase&)>& write) = 0;
+  virtual absl::Status ImportDatabase(ImportServerStream& stream,
+                                      v1::ImportDatabaseResponse* response) = 0;
 };
 
 // The replica's side of one Follow call. One thread reads, one writes; Cancel from any thread.
@@ -73,6 +91,18 @@ class FetchCall {
   virtual absl::Status Finish() = 0;
 };
 
+// The replica's side of one ImportDatabase call. One thread, but Cancel from any.
+class ImportCall {
+ public:
+  virtual ~ImportCall() = default;
+  // False when the call has ended: Finish says why.
+  virtual bool Write(const v1::ImportDatabaseRequest& request) = 0;
+  // Ends it, whatever it waits for; from any thread.
+  virtual void Cancel() = 0;
+  // Waits for the primary's answer to what was written. Once.
+  virtual absl::Status Finish(v1::ImportDatabaseResponse* response) = 0;
+};
+
 // A connection to one node. Thread-safe; the calls may outlive it.
 class PrimaryChannel {
  public:
@@ -81,6 +111,11 @@ class PrimaryChannel {
   virtual std::unique_ptr<FetchCall> FetchDatabase(const v1::FetchDatabaseRequest& request) = 0;
   // Waits for the answer.
   virtual absl::Status RequestHandoff(const v1::RequestHandoffRequest& request) = 0;
+  // Calls `visit` for each database of the answer, until it fails.
+  virtual absl::Status ListPositions(
+      const v1::ListPositionsRequest& request,
+      const std::function<absl::Status(const v1::NodeDatabase&)>& visit) = 0;
+  virtual std::unique_ptr<ImportCall> ImportDatabase() = 0;
 };
 
 // Makes connections. Thread-safe.

@@ -103,15 +103,19 @@ class LostCommitsTest(members.MembersTest):
         """The orphans, applied to what the old primary had, make the last state of a history of which `new` lacks one
         row for each orphan, neither more nor less. Returns these rows."""
         orphans = self.exported(old, kept)
-        with open(path, "r+b") as database:
+        with open(path, "r+b") as file:
+            database = bytearray(file.read())
             for orphan in orphans:
-                orphan.apply_to(database)
+                orphan.apply(database)
+            file.seek(0)
+            file.write(database)
+            file.truncate()
         connection = sqlite3.connect(path)
         self.assertEqual(connection.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
         self.assertEqual(connection.execute("SELECT sum(balance) FROM account").fetchone(), (100_000,))
         lost = rows_of(connection) - rows_of(new.connect(NAME))
         if orphans:
-            common = f"{orphans[0].first_txid - 1:016x}"
+            common = f"{orphans[0].min_txid - 1:016x}"
             history = {entry["txid"]: entry["digest"] for entry in map(json.loads, new.echofs(
                 "log", NAME, "--json").stdout.splitlines())}
             digests = [int(history[common], 16), *(orphan.digest for orphan in orphans)]
@@ -133,7 +137,7 @@ class LostCommitsTest(members.MembersTest):
             shutil.rmtree(target)
             self.assertEqual(entry["databases"], {NAME: len(files)} if files else {})
             found += files
-        return sorted(found, key=lambda file: file.first_txid)
+        return sorted(found, key=lambda file: file.min_txid)
 
 
 def rows_of(connection):

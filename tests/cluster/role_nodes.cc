@@ -195,6 +195,13 @@ class PrimaryService final : public ReplicationService {
   absl::Status RequestHandoff(const v1::RequestHandoffRequest&) override {
     return absl::FailedPreconditionError("roles change by command here");
   }
+  absl::Status ListPositions(const v1::ListPositionsRequest&,
+                             const std::function<bool(const v1::NodeDatabase&)>&) override {
+    return absl::UnimplementedError("nobody asks for positions here");
+  }
+  absl::Status ImportDatabase(ImportServerStream&, v1::ImportDatabaseResponse*) override {
+    return absl::UnimplementedError("nothing is imported here");
+  }
 
  private:
   Primary* const primary_;

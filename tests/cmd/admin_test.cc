@@ -154,7 +154,7 @@ TEST_CASE("admin: databases, local files and change sets arrive as they were sen
 
   std::vector<ChangeSetSummary> log;
   const auto collect = [&log](const ChangeSetSummary& summary) { log.push_back(summary); };
-  REQUIRE((*client)->ChangeSets("app.db", collect).ok());
+  REQUIRE((*client)->ChangeSets("app.db", {}, collect).ok());
   REQUIRE(log.size() == 3);
   CHECK(log[2].index == LogIndex{12});
   CHECK(log[2].term == Term{3});
@@ -166,7 +166,7 @@ TEST_CASE("admin: databases, local files and change sets arrive as they were sen
   CHECK(log[1].page_count == 10);
   CHECK(log[1].digest == 0xfedcba9876543210);
 
-  const absl::Status missing = (*client)->ChangeSets("none.db", collect);
+  const absl::Status missing = (*client)->ChangeSets("none.db", {}, collect);
   CHECK(absl::IsNotFound(missing));
   CHECK_THAT(std::string(missing.message()), HasText("none.db"));
 }

@@ -1,5 +1,7 @@
 #include "tests/cmd/fake_admin_source.h"
 
+#include <algorithm>
+
 namespace echofs::cmd::test {
 
 NodeStatus FakeAdminSource::Status() {
@@ -81,9 +83,11 @@ std::vector<std::string> FakeAdminSource::LocalFiles() {
 }
 
 absl::Status FakeAdminSource::ChangeSets(
-    const std::string& database, const std::function<bool(const ChangeSetSummary&)>& visit) {
+    const std::string& database, const ChangeSetRange& range,
+    const std::function<bool(const ChangeSetSummary&)>& visit) {
   if (database != "app.db") return absl::NotFoundError("there is no database " + database);
-  for (std::uint64_t txid = 1; txid <= 3; ++txid) {
+  const std::uint64_t last = range.limit == 0 ? 3 : std::min<std::uint64_t>(3, range.limit);
+  for (std::uint64_t txid = std::max<std::uint64_t>(1, range.from.value); txid <= last; ++txid) {
     const ChangeSetSummary summary = {.index = {9 + txid},
                                       .term = {3},
                                       .txid = {txid},

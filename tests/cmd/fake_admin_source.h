@@ -14,7 +14,7 @@ class FakeAdminSource : public AdminSource {
   NodeStatus Status() override;
   std::vector<DatabaseInfo> Databases() override;
   std::vector<std::string> LocalFiles() override;
-  absl::Status ChangeSets(const std::string& database,
+  absl::Status ChangeSets(const std::string& database, const ChangeSetRange& range,
                           const std::function<bool(const ChangeSetSummary&)>& visit) override;
   // To b, or to whom is named, in term 4. Fails with FailedPrecondition for "c".
   absl::StatusOr<PrimaryInfo> Handoff(const std::string& to) override;

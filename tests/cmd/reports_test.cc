@@ -208,7 +208,7 @@ TEST_CASE("reports: change sets, one a line") {
   std::string json;
   std::string text;
   REQUIRE(source
-              .ChangeSets("app.db",
+              .ChangeSets("app.db", {},
                           [&](const ChangeSetSummary& summary) {
                             json = ChangeSetJson(summary);
                             text = ChangeSetText(summary);

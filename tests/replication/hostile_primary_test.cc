@@ -57,6 +57,13 @@ class FakePrimary final : public ReplicationService {
   absl::Status RequestHandoff(const v1::RequestHandoffRequest&) override {
     return absl::UnavailableError("not the primary");
   }
+  absl::Status ListPositions(const v1::ListPositionsRequest&,
+                             const std::function<bool(const v1::NodeDatabase&)>&) override {
+    return absl::UnimplementedError("nobody asks for positions here");
+  }
+  absl::Status ImportDatabase(ImportServerStream&, v1::ImportDatabaseResponse*) override {
+    return absl::UnimplementedError("nothing is imported here");
+  }
 
   void SetScripts(std::vector<Script> scripts) {
     absl::MutexLock lock(&mutex_);
