@@ -228,17 +228,24 @@ class Members:
 
     def wait_followed(self, leader):
         """Until all other running nodes follow this one and have acknowledged its whole log."""
-        names = {node.name for node in self.others(leader)}
-
-        def followed():
-            status = leader.status()
-            acked = {replica["node"] for replica in status["replicas"]
-                     if replica["acked_index"] == status["log"]["index"]}
-            known = {node["node"] for node in status["nodes"]}
-            return names <= acked and names <= known
-
-        wait_for(followed, lambda: f"{names} to follow {leader.name}: "
+        wait_for(lambda: self.is_followed(leader), lambda: f"the others to follow {leader.name}: "
                  + json.dumps(leader.status(), indent=1))
+
+    def is_followed(self, leader):
+        names = {node.name for node in self.others(leader)}
+        status = leader.status()
+        if status is None:
+            return False
+        acked = {replica["node"] for replica in status["replicas"]
+                 if replica["acked_index"] == status["log"]["index"]}
+        known = {node["node"] for node in status["nodes"]}
+        return names <= acked and names <= known
+
+    def followed_leader(self):
+        """Waits until all other running nodes follow one of them. One that was paused takes itself for the primary for a
+        moment when it goes on."""
+        return wait_for(lambda: next((node for node in self.running() if self.is_followed(node)), None),
+                        "a primary that all follow")
 
     def wait_converged(self):
         """Until all running nodes have the same log and databases; returns the primary's status."""
