@@ -16,9 +16,11 @@ namespace echofs::fs {
 // Thread-safe. A file that may become a database has one of these too. During a role change both sides may be set.
 class Database {
  public:
-  // On a primary `capture` is set, on a replica it is null.
-  Database(std::string name, std::shared_ptr<DatabaseCapture> capture)
-      : name_(std::move(name)), capture_(std::move(capture)) {}
+  // On a primary `capture` is set, on a replica it is null. `replicated`: on a replica, the log has it. The mount serves
+  // applications before the replica's side is there and has the locks, and it may go for a moment when they are not to be
+  // had: nobody else may change the files then either, for nothing takes it into the log.
+  Database(std::string name, std::shared_ptr<DatabaseCapture> capture, bool replicated = false)
+      : name_(std::move(name)), replicated_(replicated), capture_(std::move(capture)) {}
 
   const std::string& name() const { return name_; }
   // The primary's side; null on a replica. Takes what applications write.
@@ -45,7 +47,7 @@ class Database {
   void SetRetired() { retired_.store(true, std::memory_order_release); }
   bool IsDatabase() const {
     if (const auto captured = capture()) return captured->is_database();
-    return replica() != nullptr;
+    return replicated_ || replica() != nullptr;
   }
 
   // The main file was removed: files that still point here look for the database anew.
@@ -54,6 +56,7 @@ class Database {
 
  private:
   const std::string name_;
+  const bool replicated_;
   mutable absl::Mutex mutex_;
   std::shared_ptr<DatabaseCapture> capture_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<ReplicaDatabase> replica_ ABSL_GUARDED_BY(mutex_);

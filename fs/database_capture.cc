@@ -321,18 +321,7 @@ absl::Status DatabaseCapture::RemoveMain(const std::function<absl::Status()>& un
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
   if (is_database_ && !NeverCommitted()) {
-    LogEntry entry;
-    entry.kind = EntryKind::kDrop;
-    entry.term = context_.term();
-    entry.database = name_;
-    entry.txid = position_.txid.Next();
-    entry.digest_before = position_.digest;
-    entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
-    ECHOFS_ASSIGN_OR_RETURN(position_.index, context_.log->Append(entry, {}));
-    position_.txid = entry.txid;
-    position_.digest = 0;
-    position_.page_count = 0;
-    position_.dropped = true;
+    ECHOFS_RETURN_IF_ERROR(LogDrop());
     ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
     Failpoint("drop.log.after");
   }

@@ -10,6 +10,13 @@
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
+namespace {
+
+// How long a start tries to get the locks of a database that applications have open already.
+constexpr absl::Duration kJoinMax = absl::Seconds(2);
+constexpr absl::Duration kJoinPoll = absl::Milliseconds(1);
+
+}  // namespace
 
 DatabaseSet::DatabaseSet(const DatabaseSetOptions& options,
                          std::unique_ptr<AppliedPositions> positions)
@@ -48,8 +55,7 @@ absl::Status DatabaseSet::Start(PageCache* cache, const std::string& mount_point
     if (!applied) continue;  // replication copies it
     const absl::StatusOr<DatabasePosition> position = PositionAt(logged.name, applied->index);
     if (!position.ok()) continue;
-    int blocked_by_pid = 0;
-    const absl::Status opened = OpenReplica(logged.name, *position, &blocked_by_pid).status();
+    const absl::Status opened = JoinAtStart(logged.name, *position);
     if (!opened.ok()) {
       spdlog::error("{}: cannot be opened as a replica and will be copied again: {}", logged.name,
                     std::string(opened.message()));
@@ -57,6 +63,18 @@ absl::Status DatabaseSet::Start(PageCache* cache, const std::string& mount_point
     }
   }
   return absl::OkStatus();
+}
+
+// The mount serves applications already. What one of them wants to write is refused (Database::IsDatabase), so that a lock
+// which is in the way now is soon gone.
+absl::Status DatabaseSet::JoinAtStart(const std::string& name, const DatabasePosition& position) {
+  const absl::Time deadline = absl::Now() + kJoinMax;
+  while (true) {
+    int blocked_by_pid = 0;
+    absl::Status joined = OpenReplica(name, position, &blocked_by_pid).status();
+    if (!absl::IsUnavailable(joined) || absl::Now() >= deadline) return joined;
+    absl::SleepFor(kJoinPoll);
+  }
 }
 
 void DatabaseSet::Stop() {
@@ -144,13 +162,17 @@ absl::StatusOr<std::shared_ptr<DatabaseCapture>> DatabaseSet::NewCapture(
 absl::StatusOr<std::shared_ptr<Database>> DatabaseSet::OpenMain(const std::string& path) {
   if (auto database = Find(path)) return database;
   std::shared_ptr<DatabaseCapture> capture;
+  bool replicated = false;
   if (captures_) {
     ECHOFS_ASSIGN_OR_RETURN(capture, NewCapture(path, LoggedPosition(path)));
     if (writers_stopped_) ECHOFS_RETURN_IF_ERROR(capture->Fence());
+  } else {
+    const absl::StatusOr<DatabasePosition> position = options_.log->Position(path);
+    replicated = position.ok() && !position->dropped;
   }
   absl::MutexLock lock(&mutex_);
   std::shared_ptr<Database>& database = databases_[path];
-  if (!database) database = std::make_shared<Database>(path, std::move(capture));
+  if (!database) database = std::make_shared<Database>(path, std::move(capture), replicated);
   return database;
 }
 

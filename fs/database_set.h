@@ -128,7 +128,10 @@ class DatabaseSet final : public ApplyTarget {
   absl::Status RecoverReplica();
   absl::Status FinishDrop(const std::string& name);
   absl::Status RecoverReplicaDatabase(const DatabasePosition& position);
+  absl::Status AlignReplicaWithLog(const DatabasePosition& position, JournalFate fate);
+  absl::Status JoinAtStart(const std::string& name, const DatabasePosition& position);
   absl::Status GiveUpReplica(const DatabasePosition& position);
+  absl::Status SyncCaptured();
   absl::Status FinishAsPrimary();
   absl::Status FinishAsReplica();
   absl::Status AppendDrop(const DatabasePosition& position);
@@ -170,6 +173,9 @@ class DatabaseSet final : public ApplyTarget {
   // Held between StopWriters and the end of the role change, by the thread that makes it.
   std::map<std::string, WriterLocks> writer_locks_;
   const std::unique_ptr<AppliedPositions> positions_;
+  // By database, on a primary: in which of its terms, and up to which entry, SyncAll has made its files durable. Of the
+  // thread that calls it.
+  std::map<std::string, std::pair<std::uint64_t, LogIndex>> synced_captures_;
   std::atomic<std::uint64_t> term_{1};
   CaptureQueue queue_;
   PageCache* cache_ = nullptr;  // set by Start

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
+#include <filesystem>
 #include <memory>
 #include <utility>
 
@@ -116,7 +117,7 @@ absl::StatusOr<ApplyOutcome> DatabaseSet::ReplaceUnderReaders(const std::string&
   start.digest = old_replica->position().digest;
   {
     absl::MutexLock lock(&mutex_);
-    databases_[name] = std::make_shared<Database>(name, nullptr);
+    databases_[name] = std::make_shared<Database>(name, nullptr, /*replicated=*/true);
   }
   int blocked_by_pid = 0;
   absl::StatusOr<ApplyOutcome> outcome;
@@ -215,7 +216,7 @@ absl::StatusOr<PageRun> DatabaseSet::ReadPages(const std::string& database, Page
 }
 
 absl::Status DatabaseSet::SyncAll() {
-  if (!read_only()) return absl::OkStatus();
+  if (!read_only()) return SyncCaptured();
   for (const auto& database : All()) {
     const auto replica = database->replica();
     if (!replica) continue;
@@ -230,6 +231,27 @@ absl::Status DatabaseSet::SyncAll() {
   }
   ECHOFS_RETURN_IF_ERROR(positions_->Sync());
   Failpoint("apply.sync_positions.after");
+  return absl::OkStatus();
+}
+
+// What the log says of a database is in its file or its WAL, but applications sync these only as their settings want.
+absl::Status DatabaseSet::SyncCaptured() {
+  const std::uint64_t term = term_;
+  for (const DatabasePosition& position : options_.log->Positions()) {
+    auto& synced = synced_captures_[position.name];
+    const std::pair present(term, position.index);
+    if (position.dropped || synced == present) continue;
+    const std::string path = options_.root + "/" + position.name;
+    for (const std::string_view suffix : {std::string_view(), sqlite::kWalSuffix}) {
+      const auto file = options_.storage->Open(path + std::string(suffix), {});
+      if (absl::IsNotFound(file.status())) continue;
+      ECHOFS_RETURN_IF_ERROR(file.status());
+      ECHOFS_RETURN_IF_ERROR((*file)->Sync());
+    }
+    ECHOFS_RETURN_IF_ERROR(
+        options_.storage->SyncDirectory(std::filesystem::path(path).parent_path().string()));
+    synced = present;
+  }
   return absl::OkStatus();
 }
 

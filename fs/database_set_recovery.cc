@@ -185,7 +185,7 @@ absl::Status DatabaseSet::RecoverReplica() {
 absl::Status DatabaseSet::FinishDrop(const std::string& name) {
   if (!positions_->Get(name)) return absl::OkStatus();
   for (const std::string_view suffix :
-       {std::string_view(), sqlite::kWalSuffix, sqlite::kShmSuffix}) {
+       {std::string_view(), sqlite::kJournalSuffix, sqlite::kWalSuffix, sqlite::kShmSuffix}) {
     const std::string path = options_.root + "/" + name + std::string(suffix);
     const absl::Status removed = options_.storage->Remove(path);
     if (absl::IsNotFound(removed)) continue;
@@ -198,22 +198,39 @@ absl::Status DatabaseSet::FinishDrop(const std::string& name) {
 // The files hold the applied entry, or the next one, or a part of it: see applied_positions.h. After a power loss they
 // hold the synced entry and some of what followed, up to the log's end, in any order, but for a WAL that goes beyond it
 // (ReplicaDatabaseOptions::sync_log).
+//
+// A rollback journal is that of a writer which would not finish when this node became a replica: nothing has been applied
+// since (database_set_roles.cc), and the entry that the node stood at may be undone with it. It is gone before anybody
+// could take it for hot, once this node leads, and put the pages of an old state among those of a new one.
 absl::Status DatabaseSet::RecoverReplicaDatabase(const DatabasePosition& position) {
+  const std::string& name = position.name;
+  ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(options_.root + "/" + name));
+  JournalFate fate = JournalFate::kNone;
+  if (exists) {
+    ECHOFS_ASSIGN_OR_RETURN(fate, RecoverJournal(Recovery(), name));
+  }
+  ECHOFS_RETURN_IF_ERROR(AlignReplicaWithLog(position, fate));
+  return RemoveJournal(Recovery(), name);
+}
+
+absl::Status DatabaseSet::AlignReplicaWithLog(const DatabasePosition& position, JournalFate fate) {
   const std::string& name = position.name;
   const std::optional<fs::AppliedPosition> applied = positions_->Get(name);
   ECHOFS_ASSIGN_OR_RETURN(const bool exists, options_.storage->Exists(options_.root + "/" + name));
   if (!applied || !exists) return GiveUpReplica(position);
-  const LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
+  const bool doubtful = options_.machine_crashed || fate != JournalFate::kNone;
+  LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
+  if (fate != JournalFate::kNone) from = std::min(from, applied->index.Previous());
   if (from.Next() < options_.log->first_index() && from < position.index) {
     return positions_->Remove(name);  // wants a copy
   }
   ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name, options_.machine_crashed ? &position : nullptr));
   int count = 1;
-  if (options_.machine_crashed || !options_.read_only) count = std::numeric_limits<int>::max();
+  if (doubtful || !options_.read_only) count = std::numeric_limits<int>::max();
   ECHOFS_ASSIGN_OR_RETURN(const LogIndex done, RedoEntries(Recovery(), name, from, count));
   const absl::StatusOr<DatabasePosition> reached = PositionAt(name, done);
   if (!reached.ok()) return GiveUpReplica(position);
-  if (options_.machine_crashed) {
+  if (doubtful) {
     ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t digest,
                             FileDigest(Recovery(), name, reached->page_size));
     if (digest != reached->digest) return GiveUpReplica(position);
@@ -256,6 +273,9 @@ absl::Status DatabaseSet::FinishAsReplica() {
   for (const DatabasePosition& position : options_.log->Positions()) {
     if (position.dropped) continue;
     if (const auto database = Find(position.name)) Forget(*database);
+    // Not a hot one, which RecoverPrimary has dealt with; but an application could write into it, and make it one, sooner
+    // than this node has the locks.
+    ECHOFS_RETURN_IF_ERROR(RemoveJournal(Recovery(), position.name));
     ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), position.name));
     ECHOFS_RETURN_IF_ERROR(positions_->Set(position.name, position.index, position.txid));
     Failpoint("recover.as_replica.after");

@@ -35,6 +35,14 @@ std::shared_ptr<ReplicaDatabase> ShmServer(const NodeView& view) {
   return database ? database->replica() : nullptr;
 }
 
+// A file that replication has put another one in the place of, under a connection that has it open. That connection's
+// locks are on the old file, so it could believe itself the only writer once this node is the primary, and what it commits
+// would be in no history.
+bool IsReplaced(const NodeView& view) {
+  return view.removed && (view.role == FileRole::kMain || view.role == FileRole::kWal) &&
+         view.former_database && !view.former_database->removed();
+}
+
 bool IsDatabaseFile(FileRole role) { return role != FileRole::kSuperJournal; }
 
 // `flags`: AT_SYMLINK_NOFOLLOW, or 0 for a path that is a link to the file.
@@ -253,6 +261,9 @@ absl::Status FileSystem::Write(InodeNumber number, std::uint64_t offset, ByteVie
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const NodeView view = tree_.View(*node);
   if (!view.file) return StatusFromErrno(EBADF, "the file is not open");
+  if (IsReplaced(view)) {
+    return StatusFromErrno(ESTALE, "the database was replaced; connections must be opened anew");
+  }
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Database> database, AttachDatabase(*node, view));
   if (!database) return view.file->WriteAt(offset, bytes);
   const auto replica = database->replica();
@@ -260,7 +271,7 @@ absl::Status FileSystem::Write(InodeNumber number, std::uint64_t offset, ByteVie
     return replica ? replica->WriteShm(offset, bytes) : view.file->WriteAt(offset, bytes);
   }
   if (const auto capture = database->capture()) return capture->Write(view.role, offset, bytes);
-  if (replica) return ReadOnlyNode(*database);
+  if (database->IsDatabase()) return ReadOnlyNode(*database);
   if (view.role == FileRole::kMain && offset == 0 && sqlite::HasDatabaseMagic(bytes)) {
     return ReadOnlyNode(*database);  // a database cannot come into being on a replica
   }

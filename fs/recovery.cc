@@ -223,7 +223,9 @@ absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
 
 absl::Status RemoveJournal(const RecoveryContext& context, const std::string& database) {
   const std::string journal_path = PathOf(context, database, sqlite::kJournalSuffix);
-  ECHOFS_RETURN_IF_ERROR(context.storage->Remove(journal_path));
+  const absl::Status removed = context.storage->Remove(journal_path);
+  if (absl::IsNotFound(removed)) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(removed);
   ECHOFS_RETURN_IF_ERROR(context.storage->SyncDirectory(DirectoryOf(journal_path)));
   Failpoint("recover.rollback.after");
   return absl::OkStatus();

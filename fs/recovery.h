@@ -43,7 +43,7 @@ enum class JournalFate {
 // has. A crash before that finds the journal, and all is done once more.
 absl::StatusOr<JournalFate> RecoverJournal(const RecoveryContext& context,
                                            const std::string& database);
-// Durably.
+// Durably; OK when there is none.
 absl::Status RemoveJournal(const RecoveryContext& context, const std::string& database);
 
 // Writes the pages of all entries of `database` after `after`, at most `count` of them, into its file, which

@@ -56,7 +56,10 @@ absl::StatusOr<std::unique_ptr<ReplicaDatabase>> ReplicaDatabase::Create(
 absl::Status ReplicaDatabase::Join(int* blocked_by_pid) {
   *blocked_by_pid = 0;
   const DatabasePosition now = position();
-  return now.dropped || now.page_count == 0 ? absl::OkStatus() : Attach(blocked_by_pid);
+  if (now.dropped || now.page_count == 0) return absl::OkStatus();
+  ECHOFS_RETURN_IF_ERROR(Attach(blocked_by_pid));
+  // With the locks that keep writers out: a journal that is left belongs to nobody, and is none of the states to come.
+  return files_->Remove(FileRole::kJournal);
 }
 
 absl::Status ReplicaDatabase::Attach(int* blocked_by_pid) {
@@ -172,6 +175,7 @@ absl::Status ReplicaDatabase::Drop(const LogEntry& entry) {
   Failpoint("apply.drop.before");
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kMain));
   Failpoint("apply.drop_main.after");
+  ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kJournal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
   Detach();

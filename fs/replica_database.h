@@ -25,7 +25,9 @@
 // A copy, and single pages that take the database back from orphans to the cluster's history (R5), lead to a state
 // that does not follow the present one. Its file change counter may be one that a connection's cache already has
 // from a state that went. Unless it is higher than the present one, such a change therefore switches to a WAL too,
-// and leaving that takes a change set with a counter that no state before had (counter_floor_).
+// and leaving that takes a change set with a counter that no state before had (counter_floor_). The same can come from
+// change sets that follow each other: a transaction whose commit failed on the primary when it was in the log already
+// is undone by the next one, which takes its counter back, and the one after that has it again.
 //
 // A6: the digest afterwards is compared before anything becomes visible: in WAL mode before the
 // header is published, in rollback mode before the first page is written, as far as the change set

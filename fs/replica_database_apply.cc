@@ -221,8 +221,8 @@ absl::StatusOr<ReplicaDatabase::PageOne> ReplicaDatabase::InspectPageOne(
   if (const auto old_header = sqlite::ParseDatabaseHeader(old)) {
     result.old_counter = old_header->change_counter;
   }
-  if (!target.follows) {
-    // The higher of the two histories' counters: all caches are at or below it.
+  if (!target.follows || journal_ != nullptr) {
+    // Of two histories the higher of their counters, or of this one the highest so far: all caches are at or below it.
     counter_floor_ = std::max(counter_floor_, result.old_counter);
   }
   result.counter_moved &= result.counter > counter_floor_ || counter_floor_ == 0;

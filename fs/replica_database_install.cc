@@ -125,6 +125,7 @@ absl::Status ReplicaDatabase::AdoptFile(const std::string& path, const Target& t
   // Left-overs of an earlier database of this name would be read as this one's. The main file first: nobody
   // may open a database whose WAL is already missing.
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kMain));
+  ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kJournal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kWal));
   ECHOFS_RETURN_IF_ERROR(files_->Remove(FileRole::kShm));
   ECHOFS_RETURN_IF_ERROR(files_->Adopt(path, target.position.attributes));

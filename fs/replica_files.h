@@ -15,7 +15,7 @@
 
 namespace echofs::fs {
 
-// `role` is kMain, kWal or kShm. Called by the one thread that applies to the database, which holds
+// `role` is kMain, kWal or kShm, for Remove also kJournal. Called by the one thread that applies to the database, which holds
 // no lock that serving a FUSE request needs: OpenLock makes the kernel send requests to this very
 // process.
 class ReplicaFiles {

@@ -104,7 +104,8 @@ class ApplyTarget {
   // After StopWriters: the databases take entries by Apply from now on.
   virtual absl::Status BecomeReplica() = 0;
 
-  // Makes everything that was applied so far durable in the database files.
+  // Makes everything that was applied, or is in the log as committed here, durable in the database files: the log may
+  // let go of it then (L4). Called by one thread at a time.
   virtual absl::Status SyncAll() = 0;
 };
 

@@ -51,6 +51,7 @@ class Node:
         self.arguments += arguments
         self.process = None
         self.started_at = 0  # size of the log at the last start
+        self.kill_moment = contextlib.nullcontext  # what to kill it within (recorded_node.py)
 
     def path(self, name):
         return os.path.join(self.mount, name)

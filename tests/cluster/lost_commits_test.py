@@ -46,8 +46,7 @@ class LostCommitsTest(members.MembersTest):
 
     def fail_and_rejoin(self, number):
         """The rows that were lost."""
-        leader = self.cluster.leader()
-        self.cluster.wait_followed(leader)
+        leader = self.cluster.followed_leader()
         client = self.client_of(self.writers, leader)
         client.wait_records(20)
         failure = FAILURES[number % len(FAILURES)]

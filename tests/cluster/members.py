@@ -174,10 +174,11 @@ class Member(Node):
         """Guardian and daemon, as the end of the machine would."""
         daemons = children_of(self.guardian)
         helpers = [pid for daemon in daemons for pid in children_of(daemon)]
-        for pid in [*daemons, self.guardian]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        self.process.wait(timeout=WAIT_SECONDS)
+        with self.kill_moment():
+            for pid in [*daemons, self.guardian]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            self.process.wait(timeout=WAIT_SECONDS)
         self.process = None
         # It ends the mount, which it knows by a number that the kernel gives to the next one too.
         wait_for(lambda: not any(map(thread_states, helpers)), "the helper to end")
@@ -236,17 +237,24 @@ class Members:
 
     def wait_followed(self, leader):
         """Until all other running nodes follow this one and have acknowledged its whole log."""
-        names = {node.name for node in self.others(leader)}
-
-        def followed():
-            status = leader.status()
-            acked = {replica["node"] for replica in status["replicas"]
-                     if replica["acked_index"] == status["log"]["index"]}
-            known = {node["node"] for node in status["nodes"]}
-            return names <= acked and names <= known
-
-        wait_for(followed, lambda: f"{names} to follow {leader.name}: "
+        wait_for(lambda: self.is_followed(leader), lambda: f"the others to follow {leader.name}: "
                  + json.dumps(leader.status(), indent=1))
+
+    def is_followed(self, leader):
+        names = {node.name for node in self.others(leader)}
+        status = leader.status()
+        if status is None:
+            return False
+        acked = {replica["node"] for replica in status["replicas"]
+                 if replica["acked_index"] == status["log"]["index"]}
+        known = {node["node"] for node in status["nodes"]}
+        return names <= acked and names <= known
+
+    def followed_leader(self):
+        """Waits until all other running nodes follow one of them. One that was paused takes itself for the primary for a
+        moment when it goes on."""
+        return wait_for(lambda: next((node for node in self.running() if self.is_followed(node)), None),
+                        "a primary that all follow")
 
     def wait_converged(self):
         """Until all running nodes have the same log and databases; returns the primary's status."""

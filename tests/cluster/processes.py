@@ -93,8 +93,12 @@ def children_of(parent):
 
 
 def process_name(pid):
-    with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
-        return comm.read().strip()
+    """Empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8") as comm:
+            return comm.read().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def thread_states(pid):

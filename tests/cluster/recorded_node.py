@@ -1,5 +1,7 @@
 """Nodes that run on a recorded disk (power_states.py), for tests in which the power goes."""
 
+import contextlib
+import fcntl
 import os
 
 from power_states import Disk, make_state, read_records
@@ -15,7 +17,15 @@ class RecordedDisk:
         self.prefix = list(node.prefix)
         self.path = os.path.join(node.directory, "storage.record")
         self.disk = None
+        node.kill_moment = self.between_operations
         self.begin()
+
+    @contextlib.contextmanager
+    def between_operations(self):
+        """No operation is under way that the record does not have yet: a moment to kill the node."""
+        with open(self.path, "rb") as record:
+            fcntl.flock(record, fcntl.LOCK_EX)
+            yield
 
     def begin(self):
         """Records from here on: all that is in the directory is on disk."""

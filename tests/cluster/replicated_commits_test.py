@@ -26,8 +26,7 @@ class ReplicatedCommitsTest(members.MembersTest):
                    for name, mode in (("wal.db", "wal"), ("delete.db", "delete"))}
         everybody = sum(clients.values(), [])
         for number in range(scaled(5, 100)):
-            leader = cluster.leader()
-            cluster.wait_followed(leader)
+            leader = cluster.followed_leader()
             wait_all_records(self.clients_of(everybody, leader), 10)
             failure = FAILURES[number % len(FAILURES)]
             print(f"{failure.__name__} of {leader.name}", flush=True)

@@ -5,12 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/file.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 namespace storage_record {
 namespace {
@@ -36,10 +38,35 @@ std::string ReadLink(const std::string& path) {
 
 }  // namespace
 
-// Never destroyed: threads may run until the very end.
-std::mutex& Order() {
+namespace {
+
+// Of the threads of this process. Never destroyed: they may run until the very end.
+std::mutex& OrderInProcess() {
   static auto* const mutex = new std::mutex;
   return *mutex;
+}
+
+}  // namespace
+
+void OrderLock::lock() {
+  OrderInProcess().lock();
+  const int error = errno;
+  while (flock(record, LOCK_EX) != 0) {
+    if (errno != EINTR) Fail("flock", "the record itself");
+  }
+  errno = error;
+}
+
+void OrderLock::unlock() {
+  const int error = errno;
+  flock(record, LOCK_UN);
+  errno = error;
+  OrderInProcess().unlock();
+}
+
+OrderLock& Order() {
+  static OrderLock order;
+  return order;
 }
 
 void* NextFunction(const char* name) { return dlsym(RTLD_NEXT, name); }

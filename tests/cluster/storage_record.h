@@ -1,15 +1,14 @@
 // The record of what happens below one directory (storage_recorder.cc): what power_states.py reads.
 //
 // ECHOFS_RECORD names the record, outside the directory; ECHOFS_RECORD_ROOT the directory. An operation and its entry
-// are one step under Order(), so the record has the order in which things happened; each entry is one append, so
-// several processes can write it. A sync runs outside: it covers what was recorded before its kSyncBegin, once there
+// are one step under Order(), so the record has the order in which things happened, also of several processes. Who
+// holds an flock on the record can kill a process between two such steps, and the record has all that it did. A sync runs outside: it covers what was recorded before its kSyncBegin, once there
 // is its kSyncEnd. Sockets and attributes of files are not recorded.
 #pragma once
 
 #include <sys/stat.h>
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <string_view>
 
@@ -38,8 +37,13 @@ struct Header {
   std::uint32_t second_size = 0;
 };
 
-// Held across an operation and its entry.
-std::mutex& Order();
+// Held across an operation and its entry; for std::lock_guard. Keeps errno.
+class OrderLock {
+ public:
+  void lock();
+  void unlock();
+};
+OrderLock& Order();
 
 // Whether anything is recorded in this process.
 bool Enabled();

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 
 import harness
 import members
@@ -181,6 +182,41 @@ class PowerLossStatesTest(members.MembersTest):
         directory = os.path.join(self.directory, "state")
         os.mkdir(directory)
         return harness.Node(directory, "a")
+
+    def test_l4_the_log_lets_go_of_nothing_that_the_files_do_not_hold(self):
+        """Nobody syncs the WAL (NORMAL, and no checkpoint)."""
+        node = self.node("a")
+        configure(node)
+        disk = RecordedDisk(node)
+        node.start()
+        connection = node.connect("app.db")
+        for pragma in ("journal_mode=wal", "synchronous=NORMAL", "wal_autocheckpoint=0"):
+            connection.execute("PRAGMA " + pragma)
+        connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, v)")
+        rows = 0
+
+        def first_index():
+            oldest = node.echofs("log", "app.db", "--from", "0000000000000001", "--limit", "1", "--json").stdout
+            return json.loads(oldest)["index"] if oldest else 0
+
+        def released():
+            nonlocal rows
+            rows += 1
+            connection.execute("INSERT INTO t(v) VALUES (randomblob(30000))")
+            return first_index() > 50
+
+        harness.wait_for(released, "the log to let go of change sets")
+        first = first_index()
+        self.kill(node)
+        with contextlib.suppress(sqlite3.Error):
+            connection.close()
+        disk.lose_power("synced")
+        node.start()
+        print(f"{rows} rows, the log began at entry {first}")
+        self.assertNotIn("as they are", node.log_text())
+        # An entry is at most one row, and a few were not rows.
+        self.assertGreaterEqual(node.execute("app.db", "SELECT count(*) FROM t")[0][0], first - 5)
+        self.assertEqual(node.stop(), 0)
 
     def test_single_node(self):
         disk = self.record_single()

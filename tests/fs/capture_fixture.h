@@ -27,6 +27,12 @@ struct Image {
   void Apply(const LogEntry& entry, ByteSource& payload) {
     REQUIRE(entry.txid == position.txid.Next());
     REQUIRE(entry.digest_before == position.digest);
+    if (entry.kind == EntryKind::kDrop) {
+      bytes.clear();
+      position.txid = entry.txid;
+      position.digest = 0;
+      return;
+    }
     auto decoder = LtxDecoder::Start(&payload);
     REQUIRE(decoder.ok());
     page_size = entry.page_size;

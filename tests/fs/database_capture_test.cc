@@ -517,4 +517,26 @@ TEST_CASE("C4: when the journal cannot be removed the way back is captured too")
   f.CheckImage();
 }
 
+TEST_CASE("C4: a creation that was logged and then refused is taken back in the history") {
+  CaptureFixture f;
+  f.Open();
+  int refusals = 1;
+  f.vfs_->allow = [&](const char* operation, FileRole role) {
+    if (std::string(operation) != "delete" || role != FileRole::kJournal || refusals == 0)
+      return true;
+    --refusals;
+    const auto unlink = [] { return absl::InternalError("too few replicas"); };
+    CHECK_FALSE(f.capture_->Remove(FileRole::kJournal, unlink).ok());
+    return false;
+  };
+  CHECK(f.Try("create table t(id integer primary key, v)") != SQLITE_OK);
+  CHECK(f.capture_->position().txid.value == 1);
+  CHECK(CaptureFixture::Ask(f.db_, "select count(*) from sqlite_master") == "0");
+  CHECK(f.capture_->position().dropped);
+  // The same connection makes it anew.
+  f.Run("create table t(id integer primary key, v)");
+  f.Run(Fill(10, 500));
+  f.CheckImage();
+}
+
 }  // namespace echofs::fs

@@ -94,6 +94,7 @@ void PlainPageCache::Forget(const std::string& path) { numbers_.erase(path); }
 
 std::string PlainReplicaFiles::Path(sqlite::FileRole role) const {
   if (role == sqlite::FileRole::kWal) return path_ + std::string(sqlite::kWalSuffix);
+  if (role == sqlite::FileRole::kJournal) return path_ + std::string(sqlite::kJournalSuffix);
   if (role == sqlite::FileRole::kShm) return path_ + std::string(sqlite::kShmSuffix);
   return path_;
 }

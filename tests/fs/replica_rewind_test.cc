@@ -176,6 +176,36 @@ TEST_CASE("an idle connection's cache of an orphan is not taken for the history'
   history.CheckSame();
 }
 
+TEST_CASE(
+    "an idle connection's cache of a transaction that the primary has undone is not taken for the "
+    "next one") {
+  ReplicaFixture f("PRAGMA journal_mode=DELETE");
+  f.ApplySql(kAccounts);
+  std::mt19937 random(8);
+  const std::string primary = f.directory / "primary.db";
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<std::uint8_t> before = f.primary->image();
+    // Its acknowledgements do not come: SQLite is told of an error, and rolls back. Both are in the log.
+    f.ApplySql(Transfer(random));
+    SqliteProcess waiting(f.path, 10000);
+    waiting.Run(kEverything);
+    std::ofstream(primary, std::ios::binary | std::ios::in)
+        .write(reinterpret_cast<const char*>(before.data()),
+               static_cast<std::streamsize>(before.size()));
+    f.Apply(f.primary->Capture());
+    f.ApplySql(Transfer(random));
+    SqliteProcess fresh(f.path, 10000);
+    const std::string now = fresh.Run(kEverything);
+    fresh.Quit();
+    CHECK(waiting.Run(kEverything) == now);
+    CHECK(waiting.Run("PRAGMA integrity_check") == "ok");
+    waiting.Quit();
+    f.ApplySql(Transfer(random));
+    CHECK_FALSE(f.replica->status().uses_wal);
+    f.CheckSame();
+  }
+}
+
 TEST_CASE("pages that lead to another digest change nothing (A6)") {
   const std::string mode = GENERATE("WAL", "DELETE");
   ReplicaFixture f("PRAGMA journal_mode=" + mode);
