@@ -43,12 +43,12 @@ absl::Status MakePrivateDirectory(const std::string& path) {
   const std::filesystem::path above = std::filesystem::path(path).parent_path();
   std::error_code error;
   if (!above.empty()) std::filesystem::create_directories(above, error);
-  if (error) return StatusFromErrno(error.value(), above.string());
+  if (error) return StatusFromErrno(error.value(), "make directory " + path);
   if (::mkdir(path.c_str(), 0700) != 0) {
     return errno == EEXIST ? absl::OkStatus() : StatusFromErrno(errno, path);
   }
   const std::string parent = std::filesystem::canonical(above.empty() ? "." : above, error);
-  if (error) return StatusFromErrno(error.value(), above.string());
+  if (error) return StatusFromErrno(error.value(), "sync the directory of " + path);
   return PosixStorage()->SyncDirectory(parent);
 }
 
