@@ -134,7 +134,7 @@ class OrphansTest(harness.ClusterTest):
         self.assertEqual(old.stop(), 0)
         # Not even root can make files there.
         target = os.path.join(old.data, "orphans")
-        os.mkdir(target)
+        os.makedirs(target, exist_ok=True)
         harness.run(["mount", "-t", "tmpfs", "-o", "size=4k,nr_inodes=1", "none", target])
         self.addCleanup(subprocess.run, ["umount", target], check=False, capture_output=True)
         self.fail_over(cluster)
