@@ -160,4 +160,22 @@ absl::StatusOr<std::optional<RecordedCommit>> RecordCommit(ChangeLog& log, Term 
   return recorded;
 }
 
+absl::StatusOr<DatabasePosition> RecordDrop(ChangeLog& log, Term term,
+                                            const DatabasePosition& before) {
+  LogEntry entry;
+  entry.kind = EntryKind::kDrop;
+  entry.term = term;
+  entry.database = before.name;
+  entry.txid = before.txid.Next();
+  entry.digest_before = before.digest;
+  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
+  DatabasePosition after = before;
+  ECHOFS_ASSIGN_OR_RETURN(after.index, log.Append(entry, {}));
+  after.txid = entry.txid;
+  after.digest = 0;
+  after.page_count = 0;
+  after.dropped = true;
+  return after;
+}
+
 }  // namespace echofs::fs

@@ -41,4 +41,8 @@ absl::StatusOr<std::optional<RecordedCommit>> RecordCommit(ChangeLog& log, Term 
                                                            const DatabasePosition& before,
                                                            const CommitDraft& draft);
 
+// Appends that the database is deleted; returns the position after that. Not synced.
+absl::StatusOr<DatabasePosition> RecordDrop(ChangeLog& log, Term term,
+                                            const DatabasePosition& before);
+
 }  // namespace echofs::fs

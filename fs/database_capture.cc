@@ -321,7 +321,7 @@ absl::Status DatabaseCapture::RemoveMain(const std::function<absl::Status()>& un
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
   if (is_database_ && !NeverCommitted()) {
-    ECHOFS_RETURN_IF_ERROR(LogDrop());
+    ECHOFS_ASSIGN_OR_RETURN(position_, RecordDrop(*context_.log, context_.term(), position_));
     ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
     Failpoint("drop.log.after");
   }

@@ -196,7 +196,6 @@ class DatabaseCapture {
   absl::Status LookAtJournal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status EndTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status EndCreation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
-  absl::Status LogDrop() ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
   absl::Status TakeJournalLocked(const JournalContent& content)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   // Nothing may be committed, for the role changes or the lease has run out.

@@ -113,26 +113,10 @@ void DatabaseCapture::ForgetTransaction() {
   log_room_ = 0;
 }
 
-absl::Status DatabaseCapture::LogDrop() {
-  LogEntry entry;
-  entry.kind = EntryKind::kDrop;
-  entry.term = context_.term();
-  entry.database = name_;
-  entry.txid = position_.txid.Next();
-  entry.digest_before = position_.digest;
-  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
-  ECHOFS_ASSIGN_OR_RETURN(position_.index, context_.log->Append(entry, {}));
-  position_.txid = entry.txid;
-  position_.digest = 0;
-  position_.page_count = 0;
-  position_.dropped = true;
-  return absl::OkStatus();
-}
-
 // The commit that made the database was logged, but its application was told otherwise, and took back that too.
 absl::Status DatabaseCapture::EndCreation() {
   if (Fenced()) return RefuseFenced();
-  ECHOFS_RETURN_IF_ERROR(LogDrop());
+  ECHOFS_ASSIGN_OR_RETURN(position_, RecordDrop(*context_.log, context_.term(), position_));
   is_database_ = false;
   return application_syncs_ ? context_.log->Sync(position_.index) : absl::OkStatus();
 }
@@ -151,9 +135,9 @@ absl::Status DatabaseCapture::EndTransaction() {
     if (Fenced()) return RefuseFenced();
     ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   } else {
-    ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, main_->Size());
-    if (size == 0) return EndCreation();
     if (!header.ok()) {
+      ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, main_->Size());
+      if (size == 0) return EndCreation();
       spdlog::error("{}: a transaction would leave no database header in page 1; refused", name_);
       return header.status();
     }

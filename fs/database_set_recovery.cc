@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "fs/commit_recorder.h"
 #include "fs/database_set.h"
 #include "replication/failpoint.h"
 #include "replication/status_macros.h"
@@ -162,14 +163,7 @@ absl::StatusOr<bool> DatabaseSet::MakeFromLog(const DatabasePosition& position) 
 
 absl::Status DatabaseSet::AppendDrop(const DatabasePosition& position) {
   spdlog::warn("{}: its file is gone from {}; taken as deleted", position.name, options_.root);
-  LogEntry entry;
-  entry.kind = EntryKind::kDrop;
-  entry.term = Term{term_.load()};
-  entry.database = position.name;
-  entry.txid = position.txid.Next();
-  entry.digest_before = position.digest;
-  entry.timestamp_ms = absl::ToUnixMillis(absl::Now());
-  return options_.log->Append(entry, {}).status();
+  return RecordDrop(*options_.log, Term{term_.load()}, position).status();
 }
 
 absl::Status DatabaseSet::RecoverReplica() {

@@ -298,7 +298,8 @@ TEST_CASE("C6: in WAL mode nothing but a checkpoint writes into the database fil
   f.CheckImage();
 }
 
-TEST_CASE("C5: a checkpoint writes pages that a commit meanwhile has replaced") {
+// Another connection commits `sql` just before a checkpoint does `operation` on the database file.
+void CommitBeforeCheckpointDoes(std::string_view operation, const std::string& sql) {
   CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=wal; pragma wal_autocheckpoint=0");
@@ -307,10 +308,10 @@ TEST_CASE("C5: a checkpoint writes pages that a commit meanwhile has replaced") 
   sqlite3* const checkpointer = std::exchange(f.db_, nullptr);
   f.Open();
   int commits = 0;
-  f.vfs_->allow = [&f, &commits](const char*, FileRole role) {
-    if (role == FileRole::kMain && commits == 0) {
+  f.vfs_->allow = [&](const char* at, FileRole role) {
+    if (role == FileRole::kMain && at == operation && commits == 0) {
       ++commits;
-      CHECK(f.Try("update t set v=v||'x'") == SQLITE_OK);
+      CHECK(f.Try(sql) == SQLITE_OK);
       f.LogAll();
     }
     return true;
@@ -322,28 +323,12 @@ TEST_CASE("C5: a checkpoint writes pages that a commit meanwhile has replaced") 
   f.CheckImage();
 }
 
+TEST_CASE("C5: a checkpoint writes pages that a commit meanwhile has replaced") {
+  CommitBeforeCheckpointDoes("write", "update t set v=v||'x'");
+}
+
 TEST_CASE("C5: a checkpoint cuts off pages that a commit meanwhile has added") {
-  CaptureFixture f;
-  f.Open();
-  f.Run("pragma journal_mode=wal; pragma wal_autocheckpoint=0");
-  f.Run("create table t(id integer primary key, v)");
-  f.Run(Fill(50, 500));
-  sqlite3* const checkpointer = std::exchange(f.db_, nullptr);
-  f.Open();
-  int commits = 0;
-  f.vfs_->allow = [&f, &commits](const char* operation, FileRole role) {
-    if (role == FileRole::kMain && operation == std::string_view("truncate") && commits == 0) {
-      ++commits;
-      CHECK(f.Try(Fill(50, 500)) == SQLITE_OK);
-      f.LogAll();
-    }
-    return true;
-  };
-  CHECK(CaptureFixture::Ask(checkpointer, "pragma wal_checkpoint").substr(0, 2) == "0|");
-  CHECK(commits == 1);
-  sqlite3_close(checkpointer);
-  f.Run("pragma wal_checkpoint(truncate)");
-  f.CheckImage();
+  CommitBeforeCheckpointDoes("truncate", Fill(50, 500));
 }
 
 TEST_CASE("C5: the WAL stays while it alone has pages that were cut off the database file") {
