@@ -7,10 +7,12 @@
 #undef _FILE_OFFSET_BITS  // it would give two of the functions here the same name
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -223,6 +225,25 @@ int __open64_2(const char* path, int flags) { return open64(path, flags); }
 int creat(const char* path, mode_t mode) { return open(path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
 int creat64(const char* path, mode_t mode) {
   return open64(path, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}
+
+// openat2 has no function of its own in the library. Any other call goes on with as many arguments as there can be.
+long syscall(long number, ...) noexcept {
+  REAL(syscall);
+  va_list list;
+  va_start(list, number);
+  long arguments[6];
+  for (long& argument : arguments) argument = va_arg(list, long);
+  va_end(list);
+  const auto call = [&] {
+    return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
+                arguments[5]);
+  };
+  if (number != SYS_openat2) return call();
+  const auto* how = reinterpret_cast<const open_how*>(arguments[2]);
+  return Open(static_cast<int>(arguments[0]), reinterpret_cast<const char*>(arguments[1]),
+              static_cast<int>(how->flags), static_cast<mode_t>(how->mode),
+              [&] { return static_cast<int>(call()); });
 }
 
 ssize_t write(int descriptor, const void* data, size_t size) {
