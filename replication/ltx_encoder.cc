@@ -45,6 +45,19 @@ absl::Status CheckHeader(const ChangeSetHeader& header) {
   return absl::OkStatus();
 }
 
+// A block of LZ4 that depends on no other; `out` has room for its worst case. The table of a thread's last block is
+// used again, which spares clearing it: for a page that costs a third of compressing. 0 when there is no memory.
+int Compress(ByteView page, MutableByteView out) {
+  static thread_local const std::unique_ptr<LZ4_stream_t, int (*)(LZ4_stream_t*)> stream(
+      LZ4_createStream(), &LZ4_freeStream);
+  if (stream == nullptr) return 0;
+  constexpr int kAcceleration = 1;
+  LZ4_resetStream_fast(stream.get());
+  return LZ4_compress_fast_continue(
+      stream.get(), reinterpret_cast<const char*>(page.data()), reinterpret_cast<char*>(out.data()),
+      static_cast<int>(page.size()), static_cast<int>(out.size()), kAcceleration);
+}
+
 }  // namespace
 
 LtxEncoder::LtxEncoder(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -98,10 +111,8 @@ absl::Status LtxEncoder::AddPage(PageNumber number, ByteView page) {
   }
   constexpr std::size_t kBefore = ltx::kPageHeaderSize + ltx::kBlockSizeFieldSize;
   std::uint8_t* frame = s.frame.data();
-  const int compressed = LZ4_compress_default(
-      reinterpret_cast<const char*>(page.data()), reinterpret_cast<char*>(frame + kBefore),
-      static_cast<int>(page.size()), static_cast<int>(s.frame.size() - kBefore));
-  ECHOFS_CHECK(compressed > 0);  // the room is LZ4's worst case
+  const int compressed = Compress(page, MutableByteView(s.frame).subspan(kBefore));
+  if (compressed <= 0) return absl::ResourceExhaustedError("no memory to compress a page");
   StoreBe32(frame, number);
   StoreBe16(frame + 4, ltx::kSizedBlock);
   StoreBe32(frame + ltx::kPageHeaderSize, static_cast<std::uint32_t>(compressed));

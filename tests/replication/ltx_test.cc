@@ -127,6 +127,25 @@ TEST_CASE("CRC-64/ISO of the check string, in any pieces") {
   }
 }
 
+TEST_CASE("the CRC of long data is that of its bytes one by one") {
+  const Bytes data = TestPage(3, 70000);
+  Crc64 single;
+  std::size_t added = 0;
+  const auto check_up_to = [&](std::size_t size) {
+    for (; added < size; ++added) single.Add(ByteView(data).subspan(added, 1));
+    Crc64 whole;
+    whole.Add(ByteView(data).first(size));
+    CHECK(whole.Value() == single.Value());
+  };
+  for (std::size_t size = 0; size < 600; ++size) check_up_to(size);
+  for (const std::size_t size : {4096, 4097, 65536, 69999}) check_up_to(size);
+  Crc64 pieces;  // a long piece goes on from a short one
+  pieces.Add(ByteView(data).first(13));
+  pieces.Add(ByteView(data).subspan(13, 5000));
+  pieces.Add(ByteView(data).subspan(5013, 69999 - 5013));
+  CHECK(pieces.Value() == single.Value());
+}
+
 TEST_CASE("the hash of a page depends on its content and on its number (C8)") {
   const Bytes page = TestPage(3, 4096);
   CHECK(PageHash(1, page) != PageHash(2, page));
