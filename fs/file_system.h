@@ -117,6 +117,12 @@ class FileSystem {
   bool ErrorNeedsRepair(InodeNumber number);
   void RepairIndex(InodeNumber number, pid_t thread);
 
+  // ---- Fewer requests for a frame of a WAL (file_system_wal_cache.cc) ----
+  // Whether a write is the first of two parts in which the kernel brings a frame's page, on a primary.
+  bool IsFirstPartOfFrame(InodeNumber number, std::uint64_t offset, std::uint64_t size);
+  // Before such a write is answered, `offset` being its end: makes the kernel know what follows. For workers.
+  void StoreOldWal(InodeNumber number, std::uint64_t offset);
+
   // ---- Commits that other nodes acknowledge (file_system_acks.cc, design D1) ----
   // Null when commits do not wait.
   CommitAcks* acks() const;

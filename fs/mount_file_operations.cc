@@ -122,10 +122,13 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
     fuse_reply_write(request, size);
   };
   const bool always = files->acks() != nullptr && files->WriteIsAcknowledged(inode);
-  if (!always && !files->WriteMayWait(inode, position, size))
+  const bool first_part = files->IsFirstPartOfFrame(inode, position, size);
+  if (!always && !first_part && !files->WriteMayWait(inode, position, size)) {
     return reply(files->Write(inode, position, bytes));
-  Context(request).workers->Post([request, files, inode, position, reply, always,
+  }
+  Context(request).workers->Post([request, files, inode, position, reply, always, first_part,
                                   copy = std::vector<std::uint8_t>(bytes.begin(), bytes.end())] {
+    if (first_part) files->StoreOldWal(inode, position + copy.size());
     if (files->acks() == nullptr) return reply(files->Write(inode, position, copy));
     const absl::StatusOr<LogIndex> logged = files->LogWrite(inode, position, copy);
     RunAcknowledged(

@@ -221,49 +221,58 @@ absl::StatusOr<LogIndex> FollowSession::SendBase(const v1::Hello& hello) {
   return state.index.Next();
 }
 
+bool FollowSession::Ended() const {
+  return stopping_->load() || stream_->cancelled() || window_.closed();
+}
+
+bool FollowSession::Flush(Outgoing& out) {
+  if (out.empty()) return true;
+  const std::uint64_t size = out.data().size();
+  // Counted before it is sent: the acknowledgement may be quicker than the return from Write.
+  window_.Sent(out.completed, size);
+  const bool written = stream_->Write(out.message);
+  out.data().clear();
+  return written;
+}
+
+bool FollowSession::KeepAlive(Outgoing& out) {
+  const absl::Time now = absl::Now();
+  if (now < heartbeat_due_) return true;
+  heartbeat_due_ = now + kHeartbeatInterval;
+  return Flush(out) && SendHeartbeat();
+}
+
 absl::Status FollowSession::SendLog(LogIndex next) {
   const std::unique_ptr<LogReader> reader = log_->Read(next);
   Outgoing out;
   out.completed = next.Previous();
-  const auto flush = [&]() {
-    if (out.empty()) return true;
-    const std::uint64_t size = out.data().size();
-    // Counted before it is sent: the acknowledgement may be quicker than the return from Write.
-    window_.Sent(out.completed, size);
-    const bool written = stream_->Write(out.message);
-    out.data().clear();
-    return written;
-  };
-
-  absl::Time heartbeat = absl::InfinitePast();
   absl::Time sent = absl::InfinitePast();  // when the end of the log was last reached and sent
-  while (!stopping_->load() && !stream_->cancelled() && !window_.closed()) {
+  while (!Ended()) {
+    if (!KeepAlive(out)) return ReplicaGone();
+    ECHOFS_ASSIGN_OR_RETURN(const bool more, SendEntries(*reader, out, &next));
+    if (more) continue;
     const absl::Time now = absl::Now();
-    if (now >= heartbeat) {
-      if (!flush() || !SendHeartbeat()) return ReplicaGone();
-      heartbeat = now + kHeartbeatInterval;
-    }
-    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
-    if (!entry) {
-      if (!out.empty()) sent = now;
-      if (!flush()) return ReplicaGone();
-      log_->WaitForIndex(next, std::min(heartbeat, now + kStopCheckInterval));
-      if (!identity_.synchronous) absl::SleepFor(sent + kSendInterval - absl::Now());
-      continue;
-    }
-    while (!window_.WaitForRoom(entry->RecordSize() + out.data().size(), absl::InfinitePast())) {
-      if (!flush()) return ReplicaGone();
-      if (stopping_->load() || stream_->cancelled() || window_.closed()) return ReplicaGone();
-      if (absl::Now() >= heartbeat) {
-        if (!SendHeartbeat()) return ReplicaGone();
-        heartbeat = absl::Now() + kHeartbeatInterval;
-      }
-      window_.WaitForRoom(entry->RecordSize(), absl::Now() + kStopCheckInterval);
-    }
-    ECHOFS_RETURN_IF_ERROR(SendRecord(*reader, *entry, out));
-    next = entry->index.Next();
+    if (!out.empty()) sent = now;
+    if (!Flush(out)) return ReplicaGone();
+    log_->WaitForIndex(next, std::min(heartbeat_due_, now + kStopCheckInterval));
+    if (!identity_.synchronous) absl::SleepFor(sent + kSendInterval - absl::Now());
   }
   return ReplicaGone();
+}
+
+absl::StatusOr<bool> FollowSession::SendEntries(LogReader& reader, Outgoing& out, LogIndex* next) {
+  constexpr int kEntriesMax = 64;  // before the session looks around
+  for (int i = 0; i < kEntriesMax; ++i) {
+    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader.Next());
+    if (!entry) return false;
+    while (!window_.WaitForRoom(entry->RecordSize() + out.data().size(), absl::InfinitePast())) {
+      if (!Flush(out) || Ended() || !KeepAlive(out)) return ReplicaGone();
+      window_.WaitForRoom(entry->RecordSize(), absl::Now() + kStopCheckInterval);
+    }
+    ECHOFS_RETURN_IF_ERROR(SendRecord(reader, *entry, out));
+    *next = entry->index.Next();
+  }
+  return true;
 }
 
 absl::Status FollowSession::SendRecord(LogReader& reader, const LogEntry& entry, Outgoing& out) {

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "replication/change_log.h"
 #include "replication/log_match.h"
 #include "replication/transport.h"
@@ -91,8 +92,15 @@ class FollowSession {
   absl::StatusOr<LogIndex> SendRewind(const CommonPoint& common, const v1::Hello& hello);
   absl::StatusOr<LogIndex> SendBase(const v1::Hello& hello);
   absl::Status SendLog(LogIndex next);
+  // Puts entries from `next` on into messages, and sends those that are full. False at the end of the log.
+  absl::StatusOr<bool> SendEntries(LogReader& reader, Outgoing& out, LogIndex* next);
   absl::Status SendRecord(LogReader& reader, const LogEntry& entry, Outgoing& out);
+  // False when the replica has gone; so with Flush and KeepAlive.
   bool SendHeartbeat();
+  bool Flush(Outgoing& out);
+  // Sends a heartbeat when it is time for one.
+  bool KeepAlive(Outgoing& out);
+  bool Ended() const;
   void ReadAcknowledgements();
 
   const PrimaryIdentity& identity_;
@@ -101,6 +109,7 @@ class FollowSession {
   const std::atomic<bool>* const stopping_;
   const Callbacks callbacks_;
   SendWindow window_;
+  absl::Time heartbeat_due_ = absl::InfinitePast();
   std::string name_;  // of the replica, for messages
   // This log as our Hello told it: both sides find the same common point.
   LogEnds ends_;

@@ -293,7 +293,10 @@ absl::StatusOr<std::string> RoleMachine::ChooseTarget(const std::string& wanted)
     if (!follower.connected || (!wanted.empty() && follower.node_id != wanted)) continue;
     const auto node = std::find_if(lease_.nodes.begin(), lease_.nodes.end(),
                                    [&](const auto& n) { return n.node_id == follower.node_id; });
-    if (node == lease_.nodes.end() || !node->candidate) {
+    if (node == lease_.nodes.end()) {
+      reason = fmt::format("the lease service does not know {} at the moment: try again",
+                           follower.node_id);
+    } else if (!node->candidate) {
       reason = fmt::format("{} is not a candidate (lease.candidate)", follower.node_id);
     } else if (!Eligible(follower.node_id)) {
       reason = fmt::format("{} is not in sync, so commits that were acknowledged could be lost",

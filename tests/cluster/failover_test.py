@@ -35,7 +35,7 @@ class FailoverCases:
 
     def handoffs(self, modes, rounds):
         """Hands off again and again while clients write on databases of these journal modes."""
-        cluster = self.members(self.lease)
+        cluster = self.members(self.lease, ttl=10)  # a busy machine is not to take the lease away meanwhile
         clients = {name: self.clients(cluster, name, mode) for name, mode in modes.items()}
         pauses = []
         for _ in range(rounds):

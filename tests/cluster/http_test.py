@@ -183,7 +183,8 @@ class HttpMembersTest(members.MembersTest):
         self.assertEqual([int(event["txid"], 16) for event in transactions],
                          list(range(1, int(last["txid"], 16) + 1)))
         self.assertEqual(transactions[-1]["digest"], last["digest"])
-        self.assertEqual({role["role"] for role in roles}, {"primary", "replica"})
+        # It may have stood for primary between two of the others' tenures.
+        self.assertEqual({role["role"] for role in roles} - {"candidate"}, {"primary", "replica"})
         terms = {event["term"] for event in seen if event["type"] == "term"}
         self.assertGreaterEqual(len(terms), 5)
         # The same on a node that was not watched.
