@@ -24,7 +24,7 @@ class RequestCountsTest(harness.ClusterTest):
 
     def test_a_warm_read_transaction_causes_no_request(self):
         cluster = self.cluster(http="127.0.0.1:0")
-        for mode in ("wal", "delete", "truncate", "persist"):
+        for mode in ("wal", "delete", "truncate"):  # persist: SQLite opens the journal to look at its first byte
             name = mode + ".db"
             cluster.primary.fill(name, mode)
             cluster.wait_converged()
