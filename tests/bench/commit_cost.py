@@ -34,6 +34,10 @@ class CommitCost(PairTheme):
             self.start_clustered_node(name, self.lease, TTL_SECONDS, candidate, "replication: { min-sync-replicas: 1 }\n")
         self.waiting = self.nodes[0]
         super().start()
+        # The first commit waits until the replica has found its primary.
+        database = self.new_database()
+        self.workload("write", os.path.join(self.waiting.mount, database), "--synchronous", "full", "--count", 10)
+        self.remove(self.waiting.mount, database)
 
     def stop(self):
         super().stop()

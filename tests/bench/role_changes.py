@@ -110,7 +110,7 @@ class RoleChanges(Theme):
             self.progress(f"handoff {number + 1}")
             old, new = self.settled()
             begin = time.monotonic()
-            done = subprocess.run([self.echofs, "handoff", "--data-dir", old.data], capture_output=True, text=True)
+            done = subprocess.run([self.options.echofs, "handoff", "--data-dir", old.data], capture_output=True, text=True)
             if done.returncode != 0:
                 raise Failed(f"handoff: {done.stderr}")
             first = self.writer(new).wait_commits(begin, 1)[0]
