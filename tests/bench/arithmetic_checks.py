@@ -25,7 +25,7 @@ def equal(what, value, expected):
 
 
 def use(cpu_seconds, megabytes, **requests):
-    return {"cpu_seconds": cpu_seconds, "rss_bytes": megabytes * 1e6, "requests": requests}
+    return {"cpu_seconds": cpu_seconds, "rss_bytes": megabytes * 1e6, "open_files": 9, "requests": requests}
 
 
 def result(transactions, seconds, p50, used=()):
@@ -77,7 +77,7 @@ def check_others():
                                                 for seconds in (4, 2, 5)])
     equal("the speed of a copy", copies["megabytes_per_second"], 25)
     equal("its ratio", copies["ratio"], 0.25)
-    rest = ManyDatabases.summarize_rest([{"databases": 7, "seconds": 10, "nodes": {
+    rest = ManyDatabases.summarize_rest([{"databases": 7, "wanted": 7, "seconds": 10, "nodes": {
         name: use(0.2, 20) for name in ("alone", "leader", "replica")}}])
     equal("CPU at rest", rest["nodes"]["leader"]["cpu_percent"], 2)
     times = {"sync_us": {"p50": 100}, "paired_sync_us": {"p50": 150}, "round_trip_us": {"p50": 10}}

@@ -73,27 +73,39 @@ class Bench:
         except Exception as failure:  # pylint: disable=broad-exception-caught
             print(f"bench: {theme.directory} is left: {type(failure).__name__}: {failure}", file=sys.stderr)
 
-    def run_one(self, theme, name, number):
-        """After a failure the theme gets new nodes: nobody knows what became of the old ones."""
-        self.progress(f"round {number + 1}: {name}")
+    def start_for(self, theme, names):
+        """Whether the nodes run. After a failure a theme gets new ones: nobody knows what became of the old."""
         try:
             if self.theme is None:
                 self.start(theme)
-            if number < self.theme.rounds(name):
-                self.raw.setdefault(name, []).append(self.theme.run(name, number))
+            return True
         except Exception as failure:  # pylint: disable=broad-exception-caught
-            self.raw.pop(name, None)
-            self.errors[name] = f"round {number + 1}: {type(failure).__name__}: {failure}"
-            self.stop()
+            for name in names:
+                self.failed(name, "starting the nodes", failure)
+            return False
+
+    def failed(self, name, where, failure):
+        self.stop()
+        self.raw.pop(name, None)
+        self.errors.setdefault(name, f"{where}: {type(failure).__name__}: {failure}")
+
+    def run_theme(self, theme, names):
+        for number in range(self.options.sizes.rounds):
+            for name in [name for name in names if name not in self.errors]:
+                self.progress(f"round {number + 1}: {name}")
+                if not self.start_for(theme, names):
+                    return
+                try:
+                    if number < self.theme.rounds(name):
+                        self.raw.setdefault(name, []).append(self.theme.run(name, number))
+                except Exception as failure:  # pylint: disable=broad-exception-caught
+                    self.failed(name, f"round {number + 1}", failure)
 
     def run(self, chosen):
         for theme in THEMES:
             names = [name for name in theme.NAMES if name in chosen]
             self.skipped.update({name: theme.why_skipped(name) for name in names if theme.why_skipped(name)})
-            for number in range(self.options.sizes.rounds):
-                for name in names:
-                    if name not in self.skipped and name not in self.errors:
-                        self.run_one(theme, name, number)
+            self.run_theme(theme, [name for name in names if name not in self.skipped])
             self.stop()
         self.progress("")
 
@@ -121,10 +133,12 @@ def parse_options():
 
 
 def allow_many_files():
-    """A daemon needs some for each database. Only root gets more than the hard limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES), max(hard, FILES)))
+    """Only root, and not everywhere, gets more than the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for limit in (max(hard, FILES), hard):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+            return
 
 
 def load(path):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import sqlite3
 import statistics
@@ -14,6 +15,8 @@ from table import Table
 from theme import PlacesTheme
 
 SETTLE_SECONDS = 2
+FILES_EACH = 9  # that a replica has open for each database; a primary fewer
+FILES_BESIDE = 500
 RESTING = {"alone": "primary", "leader": "primary with replica", "replica": "its replica"}
 median = statistics.median
 
@@ -25,7 +28,8 @@ class ManyDatabases(PlacesTheme):
 
     def start(self):
         super().start()
-        self.count = self.FACTOR * self.sizes.databases
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.count = min(self.FACTOR * self.sizes.databases, (limit - FILES_BESIDE) // FILES_EACH)
         template = os.path.join(self.directory, "template.db")
         with contextlib.closing(sqlite3.connect(template)) as connection:
             connection.execute("PRAGMA journal_mode=wal")
@@ -48,15 +52,16 @@ class ManyDatabases(PlacesTheme):
         begin = time.monotonic()
         time.sleep(self.sizes.rest_seconds)
         seconds = time.monotonic() - begin
-        return {"databases": self.count, "seconds": seconds,
+        return {"databases": self.count, "wanted": self.FACTOR * self.sizes.databases, "seconds": seconds,
                 "nodes": {name: meter.end() for name, meter in meters.items()}}
 
     @staticmethod
     def summarize_rest(rounds):
-        return {"databases": rounds[0]["databases"],
+        return {"databases": rounds[0]["databases"], "wanted": rounds[0]["wanted"],
                 "nodes": {name: {"cpu_percent": median([100 * r["nodes"][name]["cpu_seconds"] / r["seconds"]
                                                         for r in rounds]),
-                                 "rss_bytes": median([r["nodes"][name]["rss_bytes"] for r in rounds])}
+                                 "rss_bytes": median([r["nodes"][name]["rss_bytes"] for r in rounds]),
+                                 "open_files": median([r["nodes"][name]["open_files"] for r in rounds])}
                           for name in RESTING}}
 
 
@@ -92,10 +97,11 @@ class FewerDatabases(ManyDatabases):
 
     @staticmethod
     def tables(summary):
-        rows = [[name, str(entry["databases"]), title, f"{use['cpu_percent']:.2f}", f"{use['rss_bytes'] / 1e6:.0f}", ""]
+        rows = [[name, str(entry["databases"]), f"{use['cpu_percent']:.2f}", f"{use['rss_bytes'] / 1e6:.0f}",
+                 f"{use['open_files']:.0f}", title]
                 for name, entry in summary.items() if name.startswith("rest-")
                 for node, title in RESTING.items() for use in [entry["nodes"][node]]]
-        return [Table("At rest", ["workload", "databases", "node", "CPU %", "RSS MB", ""], rows)]
+        return [Table("At rest", ["workload", "databases", "CPU %", "RSS MB", "open files", "node"], rows)]
 
     @staticmethod
     def sentences(summary):
@@ -140,6 +146,14 @@ class MostDatabases(ManyDatabases):
         result = self.workload("open", self.mounts[place], "--databases", self.count, "--count", self.sizes.opened,
                                "--seed", number + 1, before=before, after=end)
         return {**result, "used": used}
+
+    @staticmethod
+    def sentences(summary):
+        rest = summary.get("rest-10k")
+        if rest is None or rest["databases"] == rest["wanted"]:
+            return []
+        return [f"rest-10k, open-10k: with {rest['databases']} databases; {rest['wanted']} do not fit under this machine's "
+                f"limit of open files (ulimit -Hn), for a replica opens {FILES_EACH} for each"]
 
     @staticmethod
     def summarize(name, rounds):

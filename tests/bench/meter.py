@@ -1,5 +1,6 @@
-"""What the daemon of a node uses: processor, memory, and the requests that the kernel makes of its mount."""
+"""What the daemon of a node uses: processor, memory, open files, and the requests that the kernel makes of its mount."""
 
+import os
 import re
 import time
 import urllib.request
@@ -35,6 +36,7 @@ class Meter:
         """Used since begin()."""
         cpu = self.cpu_seconds() - self.cpu_before
         return {"cpu_seconds": cpu, "rss_bytes": self.rss_bytes(),
+                "open_files": len(os.listdir(f"/proc/{self.pid}/fd")),
                 "requests": {kind: count - self.requests_before.get(kind, 0)
                              for kind, count in self.requests().items()
                              if count != self.requests_before.get(kind, 0)}}
