@@ -11,7 +11,7 @@ from nodes import Failed
 from theme import PlacesTheme
 
 WAL, DELETE = ["--journal", "wal"], ["--journal", "delete"]
-RANGE = ["--range", "20"]
+RANGE = ["--range", "20", "--rows", "100000"]  # more than SQLite keeps itself: the kernel's cache is read
 NORMAL, FULL = ["--synchronous", "normal"], ["--synchronous", "full"]
 # Arguments of echofs_workload. What is in braces is a size of sizes.py.
 COLD = ["--cold", "1", "--rows", "{cold_rows}", "--count", "{cold_reads}"]
