@@ -6,11 +6,16 @@ sync, and a round trip with the replica's sync. Here both syncs go to one disk a
 are measured as.
 """
 
+import os
 import statistics
 
+from nodes import LeaseServer
+from table import Table
+from theme import PairTheme
+
 WORKLOADS = {"replicated-wal": "wal", "replicated-delete": "delete"}
-# native, on a primary with a replica and min-sync-replicas 0, and 1
 TTL_SECONDS = 10
+# native, on a primary with a replica and min-sync-replicas 0, and 1
 PLACES = ["native", "asynchronous", "synchronous"]
 
 
@@ -20,29 +25,59 @@ def expected_us(asynchronous, probe):
     return asynchronous + max(0, max(paired, round_trip + paired) - sync)
 
 
-def summarize(rounds):
-    """Medians over the rounds, each {place: result of the workload, "probe": result of the probe}."""
-    median = statistics.median
-    latency = [{place: result[place]["latency_us"]["p50"] for place in PLACES} for result in rounds]
-    expected = [expected_us(us["asynchronous"], result["probe"]) for us, result in zip(latency, rounds)]
-    summary = {f"{place}_us": median([us[place] for us in latency]) for place in PLACES}
-    for name in ("sync", "paired_sync", "round_trip"):
-        summary[name + "_us"] = median([result["probe"][name + "_us"]["p50"] for result in rounds])
-    summary["expected_us"] = median(expected)
-    summary["ratio_native"] = median([us["native"] / us["synchronous"] for us in latency])
-    summary["ratio_asynchronous"] = median([us["asynchronous"] / us["synchronous"] for us in latency])
-    summary["ratio_expected"] = median([bound / us["synchronous"] for us, bound in zip(latency, expected)])
-    return summary
+class CommitCost(PairTheme):
+    NAMES = list(WORKLOADS)
 
+    def start(self):
+        self.lease = LeaseServer(self.options.echofs, self.directory)
+        for name, candidate in (("waiting", True), ("waited-for", False)):
+            self.start_clustered_node(name, self.lease, TTL_SECONDS, candidate, "replication: { min-sync-replicas: 1 }\n")
+        self.waiting = self.nodes[0]
+        super().start()
+        # The first commit waits until the replica has found its primary.
+        database = self.new_database()
+        self.workload("write", os.path.join(self.waiting.mount, database), "--synchronous", "full", "--count", 10)
+        self.remove(self.waiting.mount, database)
 
-def table(summary):
-    lines = [f"{'COMMIT in FULL, us (p50)':24}{'native':>10}{'no wait':>10}{'replicated':>11}{'expected':>10}"
-             "   ratio to native, no wait, expected; one sync, two at once, round trip"]
-    for name in WORKLOADS:
-        if name in summary:
-            s = summary[name]
-            lines.append(f"{name:24}{s['native_us']:10.0f}{s['asynchronous_us']:10.0f}{s['synchronous_us']:11.0f}"
-                         f"{s['expected_us']:10.0f}   {s['ratio_native']:.2f} {s['ratio_asynchronous']:.2f} "
-                         f"{s['ratio_expected']:.2f}; {s['sync_us']:.0f} {s['paired_sync_us']:.0f} "
-                         f"{s['round_trip_us']:.0f}")
-    return lines
+    def stop(self):
+        super().stop()
+        self.lease.stop()
+
+    def run(self, name, number):
+        """The places in changing order, and what the machine takes in the same round."""
+        directories = {"native": self.native, "asynchronous": self.leader.mount, "synchronous": self.waiting.mount}
+        results = {"probe": self.workload("probe", self.native, "--seconds", self.sizes.seconds / 3)}
+        for place in PLACES[number % 3:] + PLACES[:number % 3]:
+            database = self.new_database()
+            results[place] = self.workload("write", os.path.join(directories[place], database), "--journal",
+                                           WORKLOADS[name], "--synchronous", "full", "--seconds", self.sizes.seconds)
+            self.remove(directories[place], database)
+        return results
+
+    @staticmethod
+    def summarize(_name, rounds):
+        """Medians over the rounds, each {place: result of the workload, "probe": result of the probe}."""
+        median = statistics.median
+        latency = [{place: result[place]["latency_us"]["p50"] for place in PLACES} for result in rounds]
+        expected = [expected_us(us["asynchronous"], result["probe"]) for us, result in zip(latency, rounds)]
+        summary = {f"{place}_us": median([us[place] for us in latency]) for place in PLACES}
+        for name in ("sync", "paired_sync", "round_trip"):
+            summary[name + "_us"] = median([result["probe"][name + "_us"]["p50"] for result in rounds])
+        summary["expected_us"] = median(expected)
+        summary["ratio_native"] = median([us["native"] / us["synchronous"] for us in latency])
+        summary["ratio_asynchronous"] = median([us["asynchronous"] / us["synchronous"] for us in latency])
+        summary["ratio_expected"] = median([bound / us["synchronous"] for us, bound in zip(latency, expected)])
+        return summary
+
+    @staticmethod
+    def tables(summary):
+        rows = []
+        for name in WORKLOADS:
+            if name in summary:
+                s = summary[name]
+                rows.append([name, *(f"{s[key + '_us']:.0f}" for key in (*PLACES, "expected")),
+                             *(f"{s['ratio_' + key]:.2f}" for key in ("native", "asynchronous", "expected")),
+                             f"{s['sync_us']:.0f}, {s['paired_sync_us']:.0f}, {s['round_trip_us']:.0f}"])
+        return [Table("COMMIT in FULL that waits for a replica, us (p50)",
+                      ["workload", "native", "no wait", "replicated", "expected", "ratio to native", "to no wait",
+                       "to expected", "one sync, two at once, round trip"], rows)]

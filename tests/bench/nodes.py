@@ -43,14 +43,14 @@ class Node:
     """A running `echofs mount`. `primary_port` is of the primary of a static lease; None: `config` has another."""
 
     def __init__(self, echofs, directory, name, port, primary_port, config=""):
-        self.echofs, self.name = echofs, name
+        self.echofs, self.name, self.port = echofs, name, port
         self.mount = os.path.join(directory, name, "mnt")
         self.data = os.path.join(directory, name, "data")
         self.log = os.path.join(directory, name, "log")
         os.makedirs(self.mount)
         os.makedirs(self.data)
         self.command = [echofs, "mount", "--fuse-dir", self.mount, "--data-dir", self.data, "--node-id", name,
-                        "--http-listen", "off", "--grpc-listen", f"127.0.0.1:{port}",
+                        "--http-listen", "127.0.0.1:0", "--grpc-listen", f"127.0.0.1:{port}",
                         "--grpc-advertise", f"127.0.0.1:{port}"]
         if primary_port is not None:
             self.command += ["--lease-primary", f"127.0.0.1:{primary_port}"]
@@ -65,6 +65,10 @@ class Node:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
 
+    def state(self):
+        text = self.status("--json")
+        return json.loads(text) if text else {}
+
     def daemon(self):
         return int(re.search(r"process (\d+)", self.status()).group(1))
 
@@ -76,8 +80,7 @@ class Node:
     def is_ready(self):
         if self.process.poll() is not None:
             raise Failed(f"node {self.name} ended: {read_text(self.log)[-2000:]}")
-        status = self.status("--json")
-        return bool(status) and json.loads(status)["ready"]
+        return self.state().get("ready", False)
 
     def wait_until_ready(self):
         wait_for(f"node {self.name}", self.is_ready)
@@ -90,7 +93,7 @@ class Node:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(WAIT_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

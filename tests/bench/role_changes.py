@@ -1,13 +1,15 @@
 """How long nobody can write when the primary of a cluster changes, for bench.py: as its applications see it."""
 
-import json
+import math
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import time
 
-from nodes import Failed, LeaseServer, Node, free_ports, wait_for
+from nodes import Failed, LeaseServer, wait_for
+from theme import Theme
 
 TTL_SECONDS = 2
 DATABASE = "app.db"
@@ -41,19 +43,16 @@ class Writer:
         self.process.wait()
 
 
-class RoleChanges:
+class RoleChanges(Theme):
     """Two nodes, a lease server, and a writer on each node."""
 
-    def __init__(self, echofs, directory, progress):
-        self.echofs, self.progress = echofs, progress
-        self.lease = LeaseServer(echofs, directory)
-        config = self.lease.config(TTL_SECONDS)
-        self.nodes = []
-        self.writers = []
-        for name, port in zip("ab", free_ports(2)):
-            self.nodes.append(Node(echofs, directory, name, port, None, config))
+    NAMES = ["handoff", "failover"]
 
     def start(self):
+        self.writers = []
+        self.lease = LeaseServer(self.options.echofs, self.directory)
+        for name in "ab":
+            self.start_clustered_node(name, self.lease, TTL_SECONDS)
         for node in self.nodes:
             node.wait_until_ready()
         leader = self.leader()
@@ -68,18 +67,19 @@ class RoleChanges:
     def stop(self):
         for writer in self.writers:
             writer.stop()
-        for node in self.nodes:
-            node.stop()
+        super().stop()
         self.lease.stop()
 
-    def state(self, node):
-        text = node.status("--json")
-        return json.loads(text) if text else {}
+    def rounds(self, _name):
+        return 1
+
+    def run(self, name, _number):
+        return self.handoffs(self.sizes.handoffs) if name == "handoff" else self.failovers(self.sizes.failovers)
 
     def leader(self):
         found = []
         wait_for("a primary", lambda: found.extend(
-            node for node in self.nodes if self.state(node).get("role") == "primary") or found)
+            node for node in self.nodes if node.state().get("role") == "primary") or found)
         return found[0]
 
     def settled(self):
@@ -89,7 +89,7 @@ class RoleChanges:
 
         def settled():
             for node, other in (self.nodes, self.nodes[::-1]):
-                state = self.state(node)
+                state = node.state()
                 followed = any(replica["acked_index"] + 100 > state["log"]["index"]
                                for replica in state.get("replicas", []))
                 if state.get("role") == "primary" and followed:
@@ -110,7 +110,7 @@ class RoleChanges:
             self.progress(f"handoff {number + 1}")
             old, new = self.settled()
             begin = time.monotonic()
-            done = subprocess.run([self.echofs, "handoff", "--data-dir", old.data], capture_output=True, text=True)
+            done = subprocess.run([self.options.echofs, "handoff", "--data-dir", old.data], capture_output=True, text=True)
             if done.returncode != 0:
                 raise Failed(f"handoff: {done.stderr}")
             first = self.writer(new).wait_commits(begin, 1)[0]
@@ -131,3 +131,25 @@ class RoleChanges:
             old.start()
             old.wait_until_ready()
         return pauses
+
+    @staticmethod
+    def summarize(name, rounds):
+        pauses = sorted(seconds for result in rounds for seconds in result)
+        if name == "handoff":
+            return {"handoffs": len(pauses), "p50_ms": 1000 * statistics.median(pauses),
+                    "p99_ms": 1000 * pauses[math.ceil(0.99 * len(pauses)) - 1], "max_ms": 1000 * pauses[-1]}
+        return {"ttl_seconds": TTL_SECONDS, "seconds": statistics.median(pauses), "max_seconds": pauses[-1]}
+
+    @staticmethod
+    def sentences(summary):
+        lines = []
+        if "handoff" in summary:
+            h = summary["handoff"]
+            lines.append(f"handoff: nobody can write for {h['p50_ms']:.0f} ms (p50), {h['p99_ms']:.0f} ms (p99), at most "
+                         f"{h['max_ms']:.0f} ms, of {h['handoffs']}")
+        if "failover" in summary:
+            f = summary["failover"]
+            ttl = f["ttl_seconds"]
+            lines.append(f"failover: first commit after SIGKILL of the primary: after TTL {f['seconds'] - ttl:+.2f} s, at "
+                         f"most TTL {f['max_seconds'] - ttl:+.2f} s, with a TTL of {ttl} s")
+        return lines

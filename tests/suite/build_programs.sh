@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Fetches the source of this machine's SQLite and builds its test programs into DIR, once: testfixture, which runs the
-# test suite, mptester, kvtest and threadtest3. DIR/source is a link to the source tree then.
-#   build_programs.sh DIR
+# Fetches the source of this machine's SQLite and builds those PROGRAMs of it that are not in DIR/programs yet:
+# testfixture, which runs the test suite, mptester, kvtest, threadtest3, speedtest1. DIR/source is a link to the source
+# tree then.
+#   build_programs.sh DIR PROGRAM...
 set -euo pipefail
 
 die() {
@@ -26,32 +27,37 @@ fetch() {
   (cd package && apt-get "${options[@]}" source -qq sqlite3) >fetch.log 2>&1 || die "fetching failed: $(tail -5 fetch.log)"
 }
 
+# A program that is in DIR/programs is complete.
 build() {
-  local programs=(testfixture mptester kvtest threadtest3)
-  mkdir -p obj
-  (cd obj && ../source/configure && make -j "$(nproc)" "${programs[@]}") >build.log 2>&1 ||
+  local program
+  mkdir -p obj programs
+  (cd obj && { [[ -f Makefile ]] || ../source/configure; } && make -j "$(nproc)" "$@") >build.log 2>&1 ||
     die "building failed: $(tail -20 build.log)"
-  # All at once: a directory that is there is complete.
-  rm -rf programs.new
-  mkdir programs.new
-  (cd obj && cp "${programs[@]}" ../programs.new)
-  mv programs.new programs
+  for program in "$@"; do
+    cp "obj/$program" "programs/$program.new"
+    mv "programs/$program.new" "programs/$program"
+  done
 }
 
 main() {
-  (($# == 1)) || die "usage: build_programs.sh DIR"
+  local program missing=()
+  (($# >= 2)) || die "usage: build_programs.sh DIR PROGRAM..."
   mkdir -p "$1"
   cd "$1"
+  shift
   exec 9>lock
   flock 9
-  [[ -d programs ]] && return
+  for program in "$@"; do
+    [[ -x "programs/$program" ]] || missing+=("$program")
+  done
+  ((${#missing[@]} > 0)) || return 0
   if [[ ! -e source ]]; then
     rm -rf package
     fetch
     ln -s "$(echo package/sqlite3-*/)" source
   fi
-  echo "building SQLite's test programs, which takes some minutes"
-  build
+  echo "building SQLite's programs ${missing[*]}, which takes some minutes"
+  build "${missing[@]}"
 }
 
 main "$@"
