@@ -25,15 +25,6 @@ absl::StatusOr<std::vector<std::string>> CheckFiles(const Config& config) {
   return notes;
 }
 
-std::string DescribeSecurity(const SecurityOptions& options) {
-  if (options.tls.empty() && options.token_file.empty()) {
-    return "by nothing: for networks that are trusted";
-  }
-  if (options.token_file.empty()) return "by TLS with certificates on both sides";
-  if (options.tls.empty()) return "by a token, in plain text: for private networks";
-  return "by TLS with certificates on both sides, and a token";
-}
-
 int Check(const ConfigFlags& flags) {
   const absl::StatusOr<Config> config = LoadConfig(flags, ProcessEnvironment);
   if (!config.ok()) return FailUsage(config.status());
@@ -48,6 +39,7 @@ int Check(const ConfigFlags& flags) {
                 config->lease.candidate ? "candidate" : "replica",
                 fmt::format("{}", fmt::join(config->lease.endpoints, ", ")).c_str(),
                 LeaseTypeName(config->lease.type), config->lease.key.c_str());
+    std::printf("lease     secured %s\n", DescribeSecurity(LeaseSecurity(*config)).c_str());
   } else if (config->lease.primary.empty()) {
     std::printf("role      primary on its own\n");
   } else if (config->IsPrimary()) {

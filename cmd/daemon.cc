@@ -56,6 +56,7 @@ class Daemon {
   absl::Status StartHttp();
   absl::Status MakeLease();
   absl::Status StartMount();
+  void LogStarted() const;
   fs::ControlSource ControlSourceOfNode();
 
   const DaemonContext& context_;
@@ -64,7 +65,8 @@ class Daemon {
   fs::FuseMetrics fuse_metrics_;
   std::optional<DataDirectory> directory_;
   std::unique_ptr<ChangeLog> log_;
-  std::uint64_t segment_size_ = 0;  // bytes
+  std::uint64_t segment_size_ = 0;          // bytes
+  std::shared_ptr<GrpcSecurity> security_;  // of grpc.listen, and of calls to other nodes
   std::unique_ptr<Lease> lease_;
   CommitFence fence_;
   std::unique_ptr<CommitAcks> acks_;  // with min-sync-replicas
@@ -161,8 +163,13 @@ absl::Status Daemon::MakeLease() {
   options.advertise = config_.grpc.advertise;
   options.endpoints = config_.lease.endpoints;
   options.key = config_.lease.key;
-  ECHOFS_ASSIGN_OR_RETURN(options.security,
-                          GrpcSecurity::Make(LeaseSecurity(config_), TlsUse::kClient));
+  // One watch of the same files, so that the log says once what happens to them.
+  const SecurityOptions security = LeaseSecurity(config_);
+  if (security == NodeSecurity(config_)) {
+    options.security = security_;
+  } else {
+    ECHOFS_ASSIGN_OR_RETURN(options.security, GrpcSecurity::Make(security, TlsUse::kClient));
+  }
   ECHOFS_ASSIGN_OR_RETURN(lease_, echofs::MakeLease(options));
   return absl::OkStatus();
 }
@@ -198,6 +205,7 @@ absl::Status Daemon::Start() {
   options.listen = config_.grpc.listen;
   options.advertise = config_.grpc.advertise;
   options.lease_primary = config_.lease.primary;
+  ECHOFS_ASSIGN_OR_RETURN(security_, GrpcSecurity::Make(NodeSecurity(config_), TlsUse::kNode));
   if (config_.lease.type != LeaseType::kStatic) {
     ECHOFS_RETURN_IF_ERROR(MakeLease());
     options.lease = lease_.get();
@@ -215,8 +223,7 @@ absl::Status Daemon::Start() {
                                                     const std::function<bool()>& cancelled) {
     return RunImport(directory, import, cancelled);
   };
-  ECHOFS_ASSIGN_OR_RETURN(options.security,
-                          GrpcSecurity::Make(NodeSecurity(config_), TlsUse::kNode));
+  options.security = security_;
   node_ = std::make_unique<Node>(options, log_.get(), databases_.get(), PosixStorage());
   if (!databases_->read_only()) ECHOFS_RETURN_IF_ERROR(node_->Start());
   ECHOFS_RETURN_IF_ERROR(StartMount());
@@ -230,9 +237,19 @@ absl::Status Daemon::Start() {
       admin_, AdminServer::Start(AdminSocketPath(directory_->path()), status_.get(), tools_.get()));
   node_->WaitSettled();
   context_.ReportReady();
-  spdlog::info("{} is ready as {}: {} holds the databases of {}", config_.node.id,
-               NodeRoleName(node_->role()), context_.mount_point, directory_->path());
+  LogStarted();
   return absl::OkStatus();
+}
+
+void Daemon::LogStarted() const {
+  if (!config_.grpc.listen.empty()) {
+    spdlog::info("listens on {}, secured {}", config_.grpc.listen,
+                 DescribeSecurity(NodeSecurity(config_)));
+  }
+  const echofs::NodeStatus status = node_->status();
+  spdlog::info("{} is {} as {}{}: {} holds the databases of {}", config_.node.id,
+               status.ready ? "ready" : "up", NodeRoleName(status.role),
+               status.ready ? "" : ", not ready yet", context_.mount_point, directory_->path());
 }
 
 void Daemon::Wait() {

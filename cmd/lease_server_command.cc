@@ -44,8 +44,8 @@ absl::Status Serve(const LeaseServerFlags& flags) {
                           GrpcSecurity::Make(flags.security, TlsUse::kServer));
   ECHOFS_ASSIGN_OR_RETURN(const std::unique_ptr<LeaseServer> server,
                           LeaseServer::Start(flags.listen, flags.data_dir + "/lease.db", security));
-  spdlog::info("the lease server listens on {} and keeps its data in {}", flags.listen,
-               flags.data_dir);
+  spdlog::info("the lease server listens on {}, secured {}, and keeps its data in {}", flags.listen,
+               DescribeSecurity(flags.security), flags.data_dir);
   notify.Ready();
   int signal = 0;
   while (sigwait(&signals, &signal) != 0) {

@@ -117,6 +117,7 @@ std::string StatusJson(const NodeStatus& status) {
   Json nodes = Json::array();
   for (const NodeInfo& node : status.nodes) nodes.push_back(ToJson(node));
   return Dump({{"node", status.node},
+               {"cluster_id", status.cluster_id},
                {"role", status.role},
                {"ready", status.ready},
                {"term", status.term.value},

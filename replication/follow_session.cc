@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "echofs/v1/replication.pb.h"
-#include "replication/first_message_timer.h"
 #include "replication/limits.h"
+#include "replication/silence_timer.h"
 #include "replication/status_macros.h"
 #include "replication/wire.h"
 
@@ -96,7 +96,7 @@ FollowSession::FollowSession(const PrimaryIdentity& identity, const ChangeLog* l
 
 absl::Status FollowSession::Run() {
   v1::FollowRequest request;
-  FirstMessageTimer timer([this] { stream_->Cancel(); });
+  SilenceTimer timer(kHelloTimeout, [this] { stream_->Cancel(); });
   const bool read = stream_->Read(&request);
   ECHOFS_RETURN_IF_ERROR(timer.Stop());
   if (!read) return ReplicaGone();

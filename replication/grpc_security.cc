@@ -122,4 +122,14 @@ absl::StatusOr<std::string> CheckSecurity(const SecurityOptions& options, TlsUse
   return DescribeExpiry(options.tls, facts, absl::Now());
 }
 
+std::string DescribeSecurity(const SecurityOptions& options) {
+  if (options.tls.empty() && options.token_file.empty()) {
+    return "by nothing: for networks that are trusted";
+  }
+  if (options.tls.empty()) return "by a token, in plain text: for private networks";
+  return fmt::format("by TLS{}{}",
+                     options.tls.cert.empty() ? "" : " with certificates on both sides",
+                     options.token_file.empty() ? "" : ", and a token");
+}
+
 }  // namespace echofs

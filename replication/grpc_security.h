@@ -21,6 +21,7 @@ namespace echofs {
 struct SecurityOptions {
   TlsFiles tls;            // empty: plain text
   std::string token_file;  // token_file.h; empty: none
+  friend bool operator==(const SecurityOptions&, const SecurityOptions&) = default;
 };
 
 // Thread-safe. Lives as long as a server or channel that uses it. Certificates and tokens are taken anew when their
@@ -45,5 +46,7 @@ class GrpcSecurity {
 
 // As Make, without using the files for anything. What is to be said of a certificate that ends soon, or nothing.
 absl::StatusOr<std::string> CheckSecurity(const SecurityOptions& options, TlsUse use);
+// For people, what stands after "secured".
+std::string DescribeSecurity(const SecurityOptions& options);
 
 }  // namespace echofs

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "echofs/v1/replication.pb.h"
-#include "replication/first_message_timer.h"
 #include "replication/limits.h"
 #include "replication/log_entry.h"
+#include "replication/silence_timer.h"
 #include "replication/status_macros.h"
 #include "replication/wire.h"
 
@@ -46,7 +46,7 @@ absl::StatusOr<DatabasePosition> SendImport(const ImportHeader& header, ByteSour
 
 absl::StatusOr<ImportHeader> ReceiveImportHeader(ImportServerStream& stream) {
   v1::ImportDatabaseRequest request;
-  FirstMessageTimer timer([&stream] { stream.Cancel(); });
+  SilenceTimer timer(kHelloTimeout, [&stream] { stream.Cancel(); });
   const bool read = stream.Read(&request);
   ECHOFS_RETURN_IF_ERROR(timer.Stop());
   if (!read || !request.has_header()) {
@@ -78,15 +78,18 @@ absl::Status ReceiveImport(Storage& storage, const std::string& path, std::uint6
       storage.Open(path, OpenOptions{.create = true, .truncate = true, .mode = 0600}));
   std::uint64_t received = 0;
   v1::ImportDatabaseRequest request;
+  SilenceTimer timer(kImportSilenceMax, [&stream] { stream.Cancel(); });
   while (stream.Read(&request)) {
+    timer.Heard();
     const std::string& data = request.data();
-    if (request.has_header() || data.size() > kImportChunkSizeMax ||
-        data.size() > size - received) {
+    if (data.empty() || data.size() > kImportChunkSizeMax || data.size() > size - received) {
       return absl::InvalidArgumentError("the content of the import does not fit its header");
     }
     ECHOFS_RETURN_IF_ERROR(file->WriteAt(received, AsBytes(data)));
     received += data.size();
+    timer.Expect();
   }
+  ECHOFS_RETURN_IF_ERROR(timer.Stop());
   if (received == size) return absl::OkStatus();
   return absl::CancelledError(fmt::format("only {} of {} bytes came", received, size));
 }

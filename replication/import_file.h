@@ -28,7 +28,7 @@ absl::StatusOr<DatabasePosition> SendImport(const ImportHeader& header, ByteSour
 // The first message. InvalidArgument for a name that could leave the data directory, or an impossible size.
 absl::StatusOr<ImportHeader> ReceiveImportHeader(ImportServerStream& stream);
 // What follows, exactly `size` bytes, into a new file `path`, which the caller removes. ResourceExhausted when the disk
-// has no room for it and for its change set.
+// has no room for it and for its change set. DeadlineExceeded when nothing comes for kImportSilenceMax.
 absl::Status ReceiveImport(Storage& storage, const std::string& path, std::uint64_t size,
                            ImportServerStream& stream);
 

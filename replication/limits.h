@@ -84,6 +84,8 @@ inline constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
 inline constexpr absl::Duration kHandshakeTimeout = absl::Seconds(10);
 // From a call's begin to its Hello.
 inline constexpr absl::Duration kHelloTimeout = absl::Seconds(10);
+// Between two messages of an import, which keeps all others out meanwhile.
+inline constexpr absl::Duration kImportSilenceMax = absl::Seconds(30);
 // How often it is looked whether certificates or tokens have been replaced.
 inline constexpr absl::Duration kCredentialLookInterval = absl::Seconds(1);
 // How long before its end a certificate is warned of, and how often.

@@ -73,7 +73,7 @@ class ControlFilesTest(harness.ClusterTest):
         cluster.wait_positions()
         primary, replica = cluster.primary.status(), cluster.replica.status()
         for status, role in ((primary, "primary"), (replica, "replica")):
-            self.assertEqual(set(status), {"node", "role", "ready", "term", "primary", "log", "in_sync",
+            self.assertEqual(set(status), {"node", "cluster_id", "role", "ready", "term", "primary", "log", "in_sync",
                                            "databases", "replicas", "nodes", "orphans", "rewinds", "http"})
             self.assertEqual(status["role"], role)
             self.assertIs(status["ready"], True)

@@ -1,9 +1,10 @@
-"""Symbolic links that users of a mount make: what comes from other nodes does not go through them."""
+"""Symbolic links that users of a mount make: what comes from other nodes does not go through them, nor do commands. Those in
+the paths of the operator's own files are followed."""
 
 import os
 
 import harness
-from processes import wait_for
+from processes import run, wait_for
 
 
 class LinksTest(harness.ClusterTest):
@@ -65,3 +66,96 @@ class LinksTest(harness.ClusterTest):
         self.assertEqual(node.execute("link/app.db", "INSERT INTO t VALUES (2)", "SELECT count(*) FROM t"), [(2,)])
         self.assertEqual(node.execute("other.db", "SELECT count(*) FROM t"), [(2,)])
         self.assertEqual(set(node.databases()), {"real/app.db"})
+
+
+class OperatorLinksTest(harness.ClusterTest):
+    """Paths that whoever runs a command gives it."""
+
+    def setUp(self):
+        super().setUp()
+        real = os.path.join(self.directory, "real")
+        os.mkdir(real)
+        self.linked = os.path.join(self.directory, "linked")
+        os.symlink(real, self.linked)
+        self.source = os.path.join(real, "source.db")
+        run(["sqlite3", self.source, "PRAGMA journal_mode=wal", "CREATE TABLE t(x); INSERT INTO t VALUES (7)"])
+
+    def test_import_and_export_by_way_of_a_linked_directory(self):
+        os.environ["TMPDIR"] = self.linked  # where a replica puts its copy together
+        cluster = self.cluster()
+        os.symlink("source.db", os.path.join(self.linked, "link.db"))
+        for node in cluster.nodes:
+            for file in ("source.db", "link.db"):
+                node.echofs("import", f"{node.name}-{file}", os.path.join(self.linked, file))
+        names = cluster.wait_converged()
+        self.assertEqual(len(names), 4)
+        for node in cluster.nodes:
+            for name in names:
+                target = os.path.join(self.linked, "exported.db")
+                for options in ([], ["--force"]):
+                    node.echofs("export", name, target, *options)
+                self.assertEqual(run(["sqlite3", target, "SELECT x FROM t"]).stdout, "7\n")
+                os.remove(target)
+                written = node.echofs("log", name, "--export", "1", "--to", self.linked).stdout.strip()
+                os.remove(written)
+        self.assertEqual(sorted(os.listdir(self.linked)), ["link.db", "source.db"])
+
+
+class LinksOutOfTheDataDirectoryTest(harness.ClusterTest):
+    """Names of databases of which a link in the mount, or in the data directory, makes something outside."""
+
+    def setUp(self):
+        super().setUp()
+        self.outside = os.path.join(self.directory, "outside")
+        os.mkdir(self.outside)
+        self.source = os.path.join(self.directory, "source.db")
+        run(["sqlite3", self.source, "CREATE TABLE t(x); INSERT INTO t VALUES (7)"])
+
+    def test_import_does_not_go_through_them(self):
+        cluster = self.cluster()
+        files = os.path.join(cluster.primary.data, "files")
+        os.symlink(self.outside, cluster.primary.path("made-in-the-mount"))
+        os.symlink(self.outside, os.path.join(files, "made-below-it"))
+        os.symlink(os.path.join(self.outside, "new.db"), cluster.primary.path("dangling.db"))
+        for node in cluster.nodes:
+            for name, said in (("made-in-the-mount/x.db", "Not a directory"), ("made-below-it/x.db", "Not a directory"),
+                               ("made-below-it/sub/x.db", "symbolic links"), ("dangling.db", "no database of the cluster")):
+                for options in ([], ["--replace"]):
+                    with self.subTest(node=node.name, name=name, options=options):
+                        done = node.echofs("import", name, self.source, *options, check=False)
+                        self.assertEqual(done.returncode, 1, done.stdout)
+                        self.assertIn(said, done.stderr)
+                        self.assertEqual(os.listdir(self.outside), [])
+        self.assertEqual(cluster.primary.databases(), {})
+        cluster.replica.echofs("import", "app.db", self.source)
+        self.assertEqual(cluster.wait_converged(), ["app.db"])
+
+    def test_a_node_does_not_start_over_them(self):
+        """While it is down the directory of a database is moved out of the data directory, and a link put in its place."""
+        cluster = self.cluster()
+        cluster.primary.mkdirs("sub")
+        cluster.primary.execute("sub/app.db", "CREATE TABLE t(x)", "INSERT INTO t VALUES (1)")
+        cluster.wait_converged()
+        for node in reversed(cluster.nodes):
+            self.assertEqual(node.stop(), 0)
+            directory = os.path.join(node.data, "files", "sub")
+            moved = os.path.join(self.outside, node.name)
+            os.rename(directory, moved)
+            os.symlink(moved, directory)
+            before = self.content(moved)
+            node.start(wait=False)
+            self.assertEqual(node.wait_end(), 1, node.log_text())
+            self.assertIn("Too many levels of symbolic links", node.log_text())
+            self.assertEqual(self.content(moved), before)
+            os.remove(directory)
+            os.rename(moved, directory)
+        cluster.start()
+        self.assertEqual(cluster.wait_converged(), ["sub/app.db"])
+
+    @staticmethod
+    def content(directory):
+        found = {}
+        for name in os.listdir(directory):
+            with open(os.path.join(directory, name), "rb") as file:
+                found[name] = (file.read(), os.stat(file.fileno()).st_mtime_ns)
+        return found

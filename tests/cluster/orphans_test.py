@@ -109,7 +109,7 @@ class OrphansTest(harness.ClusterTest):
         self.fail_over(cluster)
         for mode in ("wal", "delete"):
             cluster.primary.execute(mode + ".db", "UPDATE t SET x = 'new' WHERE id = 5")
-        said = ["this node has entries", "are kept as orphans", "copying", "was copied", "is ready"]
+        said = ["this node has entries", "are kept as orphans", "copying", "was copied", "holds the databases"]
         for attempt in range(harness.scaled(5, 50)):
             old.start(wait=False)
             wanted = said[attempt % len(said)]

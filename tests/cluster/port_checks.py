@@ -39,3 +39,8 @@ def write_config(directory, settings):
 
 def warnings_with(node, words):
     return [line for line in node.log_text().splitlines() if words in line and " debug " not in line]
+
+
+def cluster_id(node):
+    with open(os.path.join(node.data, "node.json"), encoding="utf-8") as file:
+        return json.load(file)["cluster_id"]

@@ -230,7 +230,7 @@ class OtherClusterTest(members.MembersTest):
         for number in range(20):
             stranger.execute(NAME, f"CREATE TABLE t{number}(x)")  # its log is the longer one
         self.assertEqual(stranger.stop(), 0)
-        own, other = self.cluster_id(leader), self.cluster_id(stranger)
+        own, other = port_checks.cluster_id(leader), port_checks.cluster_id(stranger)
         self.assertNotEqual(own, other)
 
         config = stranger.arguments[1]
@@ -270,7 +270,7 @@ class OtherClusterTest(members.MembersTest):
                                         seconds=10, until=b"cluster")
                 self.assertIn(b"cluster", answer)
                 self.assertIn(other.encode(), answer)
-                self.assertIn(self.cluster_id(cluster.primary).encode(), answer)
+                self.assertIn(port_checks.cluster_id(cluster.primary).encode(), answer)
         rows.write()
         self.assertEqual(set(cluster.primary.databases()), {NAME})
 
@@ -288,11 +288,6 @@ class OtherClusterTest(members.MembersTest):
         for connection in silent:
             self.assertIn(b"Cancelled on the server side", strangers.receive(connection, 20, b"server side"))
         rows.write()
-
-    @staticmethod
-    def cluster_id(node):
-        with open(os.path.join(node.data, "node.json"), encoding="utf-8") as file:
-            return json.load(file)["cluster_id"]
 
     def test_node_of_another_cluster_at_the_lease_server(self):
         lease = members.LeaseServer(self.directory)

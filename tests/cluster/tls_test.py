@@ -1,6 +1,9 @@
 """TLS on the ports: who has no certificate of the authority is refused, and certificates are replaced while the cluster runs."""
 
+import json
 import os
+import sqlite3
+import time
 
 import certificates
 import harness
@@ -74,6 +77,8 @@ class TlsTest(harness.ClusterTest):
             wait_for(lambda node=node: "no connection to the primary" in node.log_text(), f"{name} to be refused")
             rows.write()
             self.assertFalse(os.path.exists(node.path(NAME)))
+            self.assertIn(f"{name} is up as replica, not ready yet", node.log_text())
+            self.assertIn("secured by TLS" if tls else "secured by nothing", node.log_text())
         # A primary whose certificate is for another name is not believed.
         port = harness.free_port()
         directory = os.path.join(self.directory, "elsewhere")
@@ -184,9 +189,68 @@ class TlsFailoverTest(members.MembersTest):
         lease.use_tls(of_etcd.issue("etcd"))
         client = of_etcd.issue("client")
         self.failover(lease, {"grpc": {"tls": authority.issue("node")}, "lease": {"tls": client}})
-        # Without a certificate etcd is not to be had.
-        stranger = members.Member(self.directory, "x", lease, settings={"lease": {"tls": {"ca": client["ca"]}}})
-        stranger.start(wait=False)
-        self.addCleanup(stranger.stop)
-        wait_for(lambda: "lease service cannot be asked" in stranger.echofs("status", check=False).stdout
-                 or "etcd at" in stranger.log_text(), "the stranger to say that")
+        # Without a certificate etcd is not to be had, nor with one from another authority.
+        for name, tls in (("x", {"ca": client["ca"]}), ("y", {**authority.issue("stranger"), "ca": client["ca"]})):
+            stranger = members.Member(self.directory, name, lease, settings={"lease": {"tls": tls}})
+            stranger.start(wait=False)
+            self.addCleanup(stranger.stop)
+            wait_for(lambda stranger=stranger: "the lease service cannot be asked: etcd at" in stranger.log_text(),
+                     "the stranger to say that")
+            self.assertIn("It does not take the certificate that this side shows, or wants one", stranger.log_text())
+            self.assertNotIn("gRPC: ", stranger.log_text())
+
+
+class TlsMembersTest(members.MembersTest):
+    """What a node does by calling others, which want a certificate and the token."""
+
+    def setUp(self):
+        super().setUp()
+        self.authority = certificates.Authority(self.directory, "ca")
+        self.files = self.authority.issue("node")
+        token = certificates.token_file(self.directory)
+        lease = members.LeaseServer(self.directory)
+        own = self.authority.issue("lease")
+        lease.options = ["--tls-cert", own["cert"], "--tls-key", own["key"], "--tls-ca", own["ca"], "--token-file", token]
+        self.members = members.Members(self.directory, lease, 3, settings={
+            "grpc": {"tls": self.files, "token-file": token}})
+        self.addCleanup(self._stop_members, self.members)
+        self.members.start()
+        self.leader = self.members.leader()
+        self.members.wait_followed(self.leader)
+        self.source = os.path.join(self.directory, "source.db")
+        with sqlite3.connect(self.source) as source:
+            source.execute("CREATE TABLE t(x)")
+            source.execute("INSERT INTO t VALUES (?)", (os.urandom(5_000_000),))
+        source.close()
+
+    def test_import_by_a_replica(self):
+        for replica in self.members.others(self.leader):
+            replica.echofs("import", "app.db", self.source, "--replace")
+            self.members.wait_converged()
+        for node in self.members.running():
+            self.assertEqual(node.execute("app.db", "SELECT count(*), sum(length(x)) FROM t"), [(1, 5_000_000)])
+        self.assertEqual(self.leader.databases()["app.db"]["txid"], "0000000000000002")
+
+    def test_verify_and_repair(self):
+        self.leader.echofs("import", "app.db", self.source)
+        self.members.wait_converged()
+        for node in self.members.running():
+            copies = json.loads(node.echofs("verify", "--full", "--json").stdout)["copies"]
+            self.assertEqual({(copy["node"], copy["result"]) for copy in copies},
+                             {(each.name, "equal") for each in self.members.running()})
+        replica = self.members.others(self.leader)[0]
+        with open(os.path.join(replica.data, "files", NAME), "r+b") as file:
+            file.seek(2_500_000)
+            file.write(b"damaged")
+        self.assertEqual(replica.echofs("verify", "--full", check=False).returncode, 1)
+        copies = json.loads(replica.echofs("verify", "--full", "--repair", "--json").stdout)["copies"]
+        self.assertIn((replica.name, "repaired"), {(copy["node"], copy["result"]) for copy in copies})
+
+    def test_replaced_certificates_are_said_once(self):
+        """The same files are for the other nodes and for the lease server."""
+        certificates.replace_files(self.files, self.authority.issue("later"))
+        for node in self.members.running():
+            wait_for(lambda node=node: "new connections use them" in node.log_text(), f"{node.name} to say so")
+        time.sleep(3)  # looks every second
+        for node in self.members.running():
+            self.assertEqual(node.log_text().count("new connections use them"), 1, node.log_text())

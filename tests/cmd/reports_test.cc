@@ -21,6 +21,7 @@ std::vector<std::string> Lines(const std::string& text) {
 TEST_CASE("reports: the status as JSON is exactly the object that scripts rely on") {
   CHECK(StatusJson(test::FakeAdminSource().Status()) == R"({
   "node": "a",
+  "cluster_id": "c1",
   "role": "primary",
   "ready": true,
   "term": 3,

@@ -129,7 +129,16 @@ class DeploymentTest(unittest.TestCase):
             if words:
                 self.check_command(words[1:])
                 commands += 1
-        self.assertEqual(commands, 4)
+        self.assertEqual(commands, 2)
+
+    def test_kubernetes_probes_reach_the_node(self):
+        """The kubelet asks at the pod's address, not at its loopback interface."""
+        parts = documents(f"{DOCKER}/kubernetes/nodes.yaml")
+        (config,) = values(parts, "echofs.yml")
+        host, port = yaml.safe_load(config)["http"]["listen"].rsplit(":", 1)
+        self.assertEqual(host, "0.0.0.0")
+        self.assertIn({"name": "http", "containerPort": int(port)}, [entry for found in values(parts, "ports") for entry in found])
+        self.assertEqual(list(values(parts, "httpGet")), [{"path": "/health/ready", "port": "http"}, {"path": "/health", "port": "http"}])
 
     def test_kubernetes_mounts_reach_the_application(self):
         sets = {part["metadata"]["name"]: part for part in documents(f"{DOCKER}/kubernetes/nodes.yaml")
