@@ -124,14 +124,25 @@ absl::Status DaemonStatus::ChangeSets(const std::string& database, const ChangeS
   Txid from = range.from;
   std::uint64_t left = range.limit == 0 ? std::numeric_limits<std::uint64_t>::max() : range.limit;
   if (from == Txid{} && position.txid.value > left) from = {position.txid.value - left + 1};
-  const std::unique_ptr<LogReader> reader = log_->Read(log_->first_index());
+  std::unique_ptr<LogReader> reader = log_->Read(log_->first_index());
+  LogIndex last;  // looked at
   while (left > 0) {
-    ECHOFS_ASSIGN_OR_RETURN(const std::optional<LogEntry> entry, reader->Next());
-    if (!entry) break;
-    if (entry->database != database || entry->txid < from) continue;
+    const absl::StatusOr<std::optional<LogEntry>> entry = reader->Next();
+    if (absl::IsOutOfRange(entry.status())) {
+      // Released while this list was made or taken; what follows is there.
+      reader = log_->Read(log_->first_index());
+      continue;
+    }
+    ECHOFS_RETURN_IF_ERROR(entry.status());
+    if (!entry->has_value()) break;
+    if ((*entry)->index <= last) continue;
+    last = (*entry)->index;
+    if ((*entry)->database != database || (*entry)->txid < from) continue;
+    const absl::StatusOr<ChangeSetSummary> summary = Summarize(**entry, *reader);
+    if (absl::IsOutOfRange(summary.status())) continue;
+    ECHOFS_RETURN_IF_ERROR(summary.status());
     --left;
-    ECHOFS_ASSIGN_OR_RETURN(const ChangeSetSummary summary, Summarize(*entry, *reader));
-    if (!visit(summary)) break;
+    if (!visit(*summary)) break;
   }
   return absl::OkStatus();
 }

@@ -39,7 +39,8 @@ absl::Status Lock(int descriptor, const std::string& path) {
 }
 
 // Makes the directory when it is missing, and those above it.
-absl::Status MakePrivateDirectory(const std::string& path) {
+absl::Status MakePrivateDirectory(std::string path) {
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
   const std::filesystem::path above = std::filesystem::path(path).parent_path();
   std::error_code error;
   if (!above.empty()) std::filesystem::create_directories(above, error);

@@ -185,6 +185,13 @@ absl::Status DatabaseCapture::CheckCheckpointed() {
   return absl::OkStatus();
 }
 
+bool DatabaseCapture::IsWithinFrame(std::uint64_t offset) {
+  absl::MutexLock files(&files_);
+  if (!wal_capture_ || !wal_capture_->header() || offset < sqlite::kWalHeaderSize) return false;
+  const std::uint64_t frame = wal_capture_->header()->page_size + sqlite::kFrameHeaderSize;
+  return (offset - sqlite::kWalHeaderSize) % frame > sqlite::kFrameHeaderSize;
+}
+
 absl::StatusOr<LogIndex> DatabaseCapture::CommitsToAcknowledge() {
   absl::MutexLock files(&files_);
   if (!context_.acknowledged || !is_database_) return LogIndex{};

@@ -9,12 +9,16 @@
 // Why nothing older than the file can be stored. What is stored is what the file holds at that moment, and nobody changes
 // these bytes before the store has ended: whoever writes into a WAL holds SQLite's WRITE lock, a replica's apply too, and
 // the holder of the lock is waiting for this very answer. It keeps the lock when it is killed, until it has the answer.
+// A program that is not SQLite may cut the file meanwhile (an open with O_TRUNC does not wait for a write): then what was
+// stored is dropped again.
 //
 // Why nobody waits for ever. The store waits for cached pages that are being read in, and the threads that serve READs do
-// not wait; this is done by a worker. Cached pages before the end of the request are not touched: the kernel may hold
-// them locked until the answer.
-#include <algorithm>
-#include <array>
+// not wait; this is done by a worker, and not when the mount stops. Cached pages before the end of the request are not
+// touched: the kernel may hold them locked until the answer. That its end is the end of a page of the cache is certain
+// only where these have 4096 bytes, and when the end lies within a frame's page, so that it was not the application who
+// ended the write there.
+#include <unistd.h>
+
 #include <cstdint>
 #include <vector>
 
@@ -24,14 +28,21 @@
 namespace echofs::fs {
 namespace {
 
-constexpr std::uint64_t kCachedPageSize = 4096;  // of the kernel, or a part of its page
-constexpr std::uint64_t kStretch = 128 << 10;    // bytes stored at once
+constexpr std::uint64_t kCachedPageSize = 4096;
+constexpr std::uint64_t kStretch = 128 << 10;  // bytes stored at once
+
+bool KernelHasSuchPages() {
+  static const bool has = sysconf(_SC_PAGESIZE) == static_cast<long>(kCachedPageSize);
+  return has;
+}
 
 }  // namespace
 
 bool FileSystem::IsFirstPartOfFrame(InodeNumber number, std::uint64_t offset, std::uint64_t size) {
   if (offset % kCachedPageSize == 0 || (offset + size) % kCachedPageSize != 0) return false;
-  if (CaptureOfNode(number, sqlite::FileRole::kWal) == nullptr) return false;
+  if (!KernelHasSuchPages()) return false;
+  const std::shared_ptr<DatabaseCapture> capture = CaptureOfNode(number, sqlite::FileRole::kWal);
+  if (capture == nullptr || !capture->IsWithinFrame(offset + size)) return false;
   const std::shared_ptr<File> file = tree_.View(*tree_.Find(number)).file;
   const absl::StatusOr<std::uint64_t> old_size = file ? file->Size() : 0;
   return old_size.ok() && *old_size >= offset + size + kCachedPageSize;
@@ -48,6 +59,10 @@ void FileSystem::StoreOldWal(InodeNumber number, std::uint64_t offset) {
   bytes.resize(*read - *read % kCachedPageSize);
   // Without it the writes come in more parts.
   cache_->Store(number, offset, bytes).IgnoreError();
+  const absl::StatusOr<std::uint64_t> size = file->Size();
+  if (!size.ok() || *size < offset + bytes.size()) {
+    cache_->Invalidate(number, offset, 0).IgnoreError();
+  }
 }
 
 }  // namespace echofs::fs

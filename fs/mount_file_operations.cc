@@ -88,6 +88,14 @@ void RepairIndex(fuse_req_t request, fuse_ino_t inode) {
   --context.repairs;
 }
 
+// For workers. When the mount stops, nobody serves the READ that it may wait for.
+void StoreOldWal(fuse_req_t request, fuse_ino_t inode, std::uint64_t offset) {
+  MountContext& context = Context(request);
+  ++context.repairs;
+  if (!context.stopping) context.file_system->StoreOldWal(inode, offset);
+  --context.repairs;
+}
+
 // Answers with the error of an operation on a file's data, after the wal-index has been seen to (design C3).
 void ReplyFailure(fuse_req_t request, fuse_ino_t inode, const absl::Status& status) {
   FileSystem* const files = &Files(request);
@@ -128,7 +136,7 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
   }
   Context(request).workers->Post([request, files, inode, position, reply, always, first_part,
                                   copy = std::vector<std::uint8_t>(bytes.begin(), bytes.end())] {
-    if (first_part) files->StoreOldWal(inode, position + copy.size());
+    if (first_part) StoreOldWal(request, inode, position + copy.size());
     if (files->acks() == nullptr) return reply(files->Write(inode, position, copy));
     const absl::StatusOr<LogIndex> logged = files->LogWrite(inode, position, copy);
     RunAcknowledged(

@@ -191,7 +191,11 @@ absl::StatusOr<bool> EtcdConnection::WaitForEvent(const std::string& key,
   }
   ECHOFS_RETURN_IF_ERROR(CheckNotCancelled());
   if (changed) return true;
-  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) return false;
+  // The member knows the deadline too, and says so in this way when it is the quicker one.
+  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+      status.error_message() == "context deadline exceeded") {
+    return false;
+  }
   channels_.MoveOn(endpoint);
   return Failure(endpoint, status);
 }

@@ -118,7 +118,8 @@ absl::Status FollowSession::Run() {
 
 absl::Status FollowSession::CheckHello(const v1::Hello& hello) const {
   if (hello.node().empty() || hello.node().size() > kIdentitySizeMax ||
-      hello.address().size() > kIdentitySizeMax || hello.version().size() > kIdentitySizeMax) {
+      hello.address().size() > kIdentitySizeMax || hello.version().size() > kIdentitySizeMax ||
+      hello.cluster_id().size() > kIdentitySizeMax) {
     return absl::InvalidArgumentError("the Hello names no node, or has an oversized field");
   }
   if (hello.protocol_version() != kProtocolVersion) {
@@ -255,7 +256,10 @@ absl::Status FollowSession::SendLog(LogIndex next) {
     if (!out.empty()) sent = now;
     if (!Flush(out)) return ReplicaGone();
     log_->WaitForIndex(next, std::min(heartbeat_due_, now + kStopCheckInterval));
-    if (!identity_.synchronous) absl::SleepFor(sent + kSendInterval - absl::Now());
+    // Never longer, though the clock be set back.
+    if (!identity_.synchronous) {
+      absl::SleepFor(std::min(kSendInterval, sent + kSendInterval - absl::Now()));
+    }
   }
   return ReplicaGone();
 }

@@ -22,6 +22,9 @@ namespace {
 using Context = grpc::ServerContext;
 
 absl::Status CheckScope(const v1::LeaseScope& scope) {
+  if (scope.cluster_id().size() > kIdentitySizeMax) {
+    return absl::InvalidArgumentError("the request has an oversized cluster id");
+  }
   if (scope.protocol_version() == kLeaseProtocolVersion) return absl::OkStatus();
   return absl::InvalidArgumentError(fmt::format(
       "the node speaks version {} of the protocol and the lease server version {}: run the same "

@@ -18,7 +18,7 @@ void LimitedLog::Warn(const std::string& key, const std::string& message) {
     if (said_.size() >= kLimitedLogKeysMax && said_.count(key) == 0) {
       // What was last said long ago makes room.
       for (auto i = said_.begin(); i != said_.end();) {
-        const bool old = i->second.at + kLimitedLogInterval < now && i->second.left_out == 0;
+        const bool old = i->second.at + kLimitedLogInterval < now;
         i = old ? said_.erase(i) : std::next(i);
       }
     }

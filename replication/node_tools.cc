@@ -44,6 +44,9 @@ std::map<std::string, std::string> OtherNodes(const NodeStatus& status,
 absl::Status Node::CheckCluster(const std::string& cluster_id) const {
   const std::string own = status().cluster_id;
   if (cluster_id == own) return absl::OkStatus();
+  if (cluster_id.size() > kIdentitySizeMax) {
+    return absl::InvalidArgumentError("the request has an oversized cluster id");
+  }
   return absl::FailedPreconditionError(
       fmt::format("the request comes from cluster {}, this is cluster {}", cluster_id, own));
 }

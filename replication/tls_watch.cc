@@ -53,7 +53,7 @@ void TlsWatch::Loop(TlsFacts facts) {
         spdlog::info("{}, {} and {} were replaced: new connections use them", files_.cert,
                      files_.key, files_.ca);
       } else {
-        spdlog::error("the files of TLS were replaced, and new connections fail: {}",
+        spdlog::error("the files of TLS were replaced, and new connections may fail: {}",
                       std::string(checked.status().message()));
       }
     }

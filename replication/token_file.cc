@@ -72,11 +72,12 @@ absl::Status TokenFile::Read() {
 void TokenFile::ReadIfChanged() {
   if (absl::Now() < next_look_) return;
   next_look_ = absl::Now() + kCredentialLookInterval;
-  if (StampOf(path_) == stamp_) return;
-  last_error_ = std::string(Read().message());
+  // What failed is tried again: the reason may lie outside the file.
+  if (StampOf(path_) == stamp_ && last_error_.empty()) return;
+  const std::string before = std::exchange(last_error_, std::string(Read().message()));
   if (last_error_.empty()) {
     spdlog::info("read the cluster's token anew from {}", path_);
-  } else {
+  } else if (last_error_ != before) {
     spdlog::warn("{}. Until that is mended the tokens stay as they were", last_error_);
   }
 }

@@ -3,7 +3,8 @@
     client.py DATABASE RECORD NAME [SYNCHRONOUS]
 
 Each transaction adds a number of its own to the table `acked` and moves money between two accounts. The number and the
-time (CLOCK_MONOTONIC, seconds) go to the file RECORD once COMMIT has returned. SQLITE_BUSY is tried again on the same
+time (CLOCK_MONOTONIC, seconds) go to the file RECORD once COMMIT has returned; a process that finds such a file goes on
+with higher numbers. SQLITE_BUSY is tried again on the same
 connection after a moment, for ever. Another error is said on stderr, the connection is opened again, and the number
 is not used again: the transaction may have been committed.
 """
@@ -53,6 +54,9 @@ def main():
     signal.signal(signal.SIGTERM, stop)
     record = os.open(record_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     number = 1
+    with open(record_path, encoding="utf-8") as lines:
+        for line in lines:  # of an earlier process, which may have used some more without an answer
+            number = int(line.split()[0]) + 100_000
     said = None
     while not stopped:
         connection = None

@@ -116,7 +116,7 @@ class LostCommitsTest(members.MembersTest):
         if orphans:
             common = f"{orphans[0].min_txid - 1:016x}"
             history = {entry["txid"]: entry["digest"] for entry in map(json.loads, new.echofs(
-                "log", NAME, "--json").stdout.splitlines())}
+                "log", NAME, "--from", common, "--json").stdout.splitlines())}
             digests = [int(history[common], 16), *(orphan.digest for orphan in orphans)]
             # A commit that was refused when it was in the log already, and that the application rolled back, is
             # two orphans: there and back again.
