@@ -45,22 +45,32 @@ bool IsReplaced(const NodeView& view) {
 
 bool IsDatabaseFile(FileRole role) { return role != FileRole::kSuperJournal; }
 
-// `flags`: AT_SYMLINK_NOFOLLOW, or 0 for a path that is a link to the file.
-absl::Status ChangeMetadata(const std::string& path, int flags, const AttributeChange& change) {
-  if (change.mode && chmod(path.c_str(), *change.mode & 07777) != 0) return LastError(path);
+// Of the file that is open as `fd`, which may be opened with O_PATH and be a link; `name` is for messages.
+absl::Status ChangeMetadata(int fd, const std::string& name, const AttributeChange& change) {
+  const std::string path = fmt::format("/proc/self/fd/{}", fd);
+  if (change.mode && chmod(path.c_str(), *change.mode & 07777) != 0) return LastError(name);
   if (change.uid || change.gid) {
-    if (fchownat(AT_FDCWD, path.c_str(), change.uid.value_or(static_cast<uid_t>(-1)),
-                 change.gid.value_or(static_cast<gid_t>(-1)), flags) != 0) {
-      return LastError(path);
+    if (fchownat(fd, "", change.uid.value_or(static_cast<uid_t>(-1)),
+                 change.gid.value_or(static_cast<gid_t>(-1)), AT_EMPTY_PATH) != 0) {
+      return LastError(name);
     }
   }
   if (change.access_time || change.modification_time) {
     const timespec omit{0, UTIME_OMIT};
     const timespec times[2] = {change.access_time.value_or(omit),
                                change.modification_time.value_or(omit)};
-    if (utimensat(AT_FDCWD, path.c_str(), times, flags) != 0) return LastError(path);
+    if (utimensat(AT_FDCWD, path.c_str(), times, 0) != 0) return LastError(name);
   }
   return absl::OkStatus();
+}
+
+// The same for a file that is not open. No link on the way to it is followed, and no link itself.
+absl::Status ChangeMetadata(const std::string& path, const AttributeChange& change) {
+  const int fd = OpenWithoutLinks(path, O_PATH | O_NOFOLLOW, 0);
+  if (fd < 0) return LastError(path);
+  absl::Status changed = ChangeMetadata(fd, path, change);
+  close(fd);
+  return changed;
 }
 
 absl::Status ReadOnlyNode(const Database& database) {
@@ -299,12 +309,9 @@ absl::StatusOr<struct stat> FileSystem::SetAttributes(InodeNumber number,
     ECHOFS_RETURN_IF_ERROR(capture ? capture->Truncate(view.role, *change.size)
                                    : view.file->Truncate(*change.size));
   }
-  // A removed file has no path any more; its descriptor has one, a link that is to be followed.
-  const bool open = view.file != nullptr;
-  ECHOFS_RETURN_IF_ERROR(
-      ChangeMetadata(open ? fmt::format("/proc/self/fd/{}", view.file->Descriptor())
-                          : BackingPath(tree_.Path(*node)),
-                     open ? 0 : AT_SYMLINK_NOFOLLOW, change));
+  // A removed file has no path any more, but a descriptor while somebody has it open.
+  ECHOFS_RETURN_IF_ERROR(view.file ? ChangeMetadata(view.file->Descriptor(), node->name, change)
+                                   : ChangeMetadata(BackingPath(tree_.Path(*node)), change));
   return StatNode(*node);
 }
 

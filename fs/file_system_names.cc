@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "fs/database_set.h"
 #include "fs/file_system.h"
+#include "replication/parent_directory.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -24,6 +25,27 @@ absl::Status CheckName(std::string_view name) {
   return name.size() > kNameSizeMax ? StatusFromErrno(ENAMETOOLONG, "the name is too long")
                                     : absl::OkStatus();
 }
+
+// What was made just now, not followed if somebody has put a link in its place. Closes itself.
+class MadeFile {
+ public:
+  explicit MadeFile(const ParentDirectory& parent)
+      : fd_(openat(parent.fd(), parent.name(), O_PATH | O_NOFOLLOW | O_CLOEXEC)) {}
+  ~MadeFile() {
+    if (fd_ >= 0) close(fd_);
+  }
+  MadeFile(const MadeFile&) = delete;
+  MadeFile& operator=(const MadeFile&) = delete;
+
+  int fd() const { return fd_; }
+  // -1 with errno.
+  int SetMode(mode_t mode) const {
+    return fd_ < 0 ? -1 : chmod(fmt::format("/proc/self/fd/{}", fd_).c_str(), mode);
+  }
+
+ private:
+  const int fd_;
+};
 
 }  // namespace
 
@@ -59,7 +81,11 @@ absl::StatusOr<Entry> FileSystem::Lookup(InodeNumber parent_number, std::string_
     return entry;
   }
   const std::string path = BackingPath(tree_.ChildPath(*parent, name));
-  if (lstat(path.c_str(), &entry.attributes) != 0) return LastError(path);
+  const ParentDirectory above(path);
+  if (above.fd() < 0 ||
+      fstatat(above.fd(), above.name(), &entry.attributes, AT_SYMLINK_NOFOLLOW) != 0) {
+    return LastError(path);
+  }
   entry.node = tree_.Lookup(parent, name, ControlFile::kNone, entry.attributes.st_ino);
   entry.attributes.st_ino = entry.node->number;
   return entry;
@@ -70,9 +96,8 @@ void FileSystem::SetOwner(int descriptor, const std::string& path, const Caller&
                           const struct stat& directory) {
   const gid_t gid = (directory.st_mode & S_ISGID) != 0 ? directory.st_gid : caller.gid;
   if (geteuid() != 0) return;  // an ordinary user's mount has one user only
-  const int rc =
-      descriptor >= 0 ? fchown(descriptor, caller.uid, gid) : lchown(path.c_str(), caller.uid, gid);
-  if (rc != 0) databases_->LogOnce(fmt::format("cannot set the owner of {}", path));
+  if (fchownat(descriptor, "", caller.uid, gid, AT_EMPTY_PATH) != 0)
+    databases_->LogOnce(fmt::format("cannot set the owner of {}", path));
 }
 
 // On a replica nothing may be made that would be, or become part of, a database (A1).
@@ -126,11 +151,13 @@ absl::StatusOr<Entry> FileSystem::MakeDirectory(InodeNumber parent_number, std::
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> parent, Find(parent_number));
   ECHOFS_ASSIGN_OR_RETURN(const struct stat directory, StatNode(*parent));
   const std::string path = BackingPath(tree_.ChildPath(*parent, name));
-  if (mkdir(path.c_str(), mode & 07777) != 0) return LastError(path);
-  if (chmod(path.c_str(), (mode & 07777) | (directory.st_mode & S_ISGID)) != 0) {
+  const ParentDirectory above(path);
+  if (above.fd() < 0 || mkdirat(above.fd(), above.name(), mode & 07777) != 0) {
     return LastError(path);
   }
-  SetOwner(-1, path, caller, directory);
+  const MadeFile made(above);
+  if (made.SetMode((mode & 07777) | (directory.st_mode & S_ISGID)) != 0) return LastError(path);
+  SetOwner(made.fd(), path, caller, directory);
   // SQLite syncs the directory of a database, and not those above it: its commits would be lost with them.
   ECHOFS_RETURN_IF_ERROR(SyncDirectory(parent_number));
   return Lookup(parent_number, name);
@@ -142,8 +169,13 @@ absl::StatusOr<Entry> FileSystem::MakeSymlink(InodeNumber parent_number, std::st
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> parent, Find(parent_number));
   ECHOFS_ASSIGN_OR_RETURN(const struct stat directory, StatNode(*parent));
   const std::string path = BackingPath(tree_.ChildPath(*parent, name));
-  if (symlink(target.c_str(), path.c_str()) != 0) return LastError(path);
-  SetOwner(-1, path, caller, directory);
+  const ParentDirectory above(path);
+  if (above.fd() < 0 || symlinkat(target.c_str(), above.fd(), above.name()) != 0) {
+    return LastError(path);
+  }
+  const MadeFile made(above);
+  if (made.fd() < 0) return LastError(path);
+  SetOwner(made.fd(), path, caller, directory);
   return Lookup(parent_number, name);
 }
 
@@ -151,7 +183,9 @@ absl::StatusOr<std::string> FileSystem::ReadSymlink(InodeNumber number) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const std::string path = BackingPath(tree_.Path(*node));
   char target[PATH_MAX];
-  const ssize_t n = readlink(path.c_str(), target, sizeof(target));
+  const ParentDirectory above(path);
+  if (above.fd() < 0) return LastError(path);
+  const ssize_t n = readlinkat(above.fd(), above.name(), target, sizeof(target));
   if (n < 0) return LastError(path);
   return std::string(target, static_cast<std::size_t>(n));
 }
@@ -179,7 +213,9 @@ absl::Status FileSystem::Unlink(InodeNumber parent_number, std::string_view name
                           DatabaseForPath(relative, role));
   const auto capture = database ? database->capture() : nullptr;
   const auto unlink_backing = [&path]() {
-    return unlink(path.c_str()) == 0 ? absl::OkStatus() : LastError(path);
+    const ParentDirectory above(path);
+    const bool done = above.fd() >= 0 && unlinkat(above.fd(), above.name(), 0) == 0;
+    return done ? absl::OkStatus() : LastError(path);
   };
   if (capture) {
     absl::Status removed = capture->Remove(role, unlink_backing);
@@ -201,7 +237,10 @@ absl::Status FileSystem::Unlink(InodeNumber parent_number, std::string_view name
 absl::Status FileSystem::RemoveDirectory(InodeNumber parent_number, std::string_view name) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> parent, Find(parent_number));
   const std::string path = BackingPath(tree_.ChildPath(*parent, name));
-  if (rmdir(path.c_str()) != 0) return LastError(path);
+  const ParentDirectory above(path);
+  if (above.fd() < 0 || unlinkat(above.fd(), above.name(), AT_REMOVEDIR) != 0) {
+    return LastError(path);
+  }
   tree_.Remove(parent, name);
   return absl::OkStatus();
 }
@@ -234,8 +273,11 @@ absl::Status FileSystem::Rename(InodeNumber parent_number, std::string_view name
   ECHOFS_RETURN_IF_ERROR(CheckMovable(from, name));
   ECHOFS_RETURN_IF_ERROR(CheckMovable(to, new_name));
   const std::string from_path = BackingPath(from);
-  const std::string to_path = BackingPath(to);
-  if (renameat2(AT_FDCWD, from_path.c_str(), AT_FDCWD, to_path.c_str(), flags) != 0) {
+  const ParentDirectory source(from_path);
+  if (source.fd() < 0) return LastError(from_path);
+  const ParentDirectory target(BackingPath(to));
+  if (target.fd() < 0 ||
+      renameat2(source.fd(), source.name(), target.fd(), target.name(), flags) != 0) {
     return LastError(from_path);
   }
   if (const auto database = databases_->Find(from)) databases_->Forget(*database);
@@ -248,7 +290,8 @@ absl::Status FileSystem::ReadDirectory(InodeNumber number, std::uint64_t offset,
                                        const std::function<bool(const DirectoryEntry&)>& emit) {
   ECHOFS_ASSIGN_OR_RETURN(const std::shared_ptr<Node> node, Find(number));
   const std::string path = BackingPath(tree_.Path(*node));
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(path.c_str()), closedir);
+  const int fd = OpenWithoutLinks(path, O_RDONLY | O_DIRECTORY, 0);
+  const std::unique_ptr<DIR, int (*)(DIR*)> directory(fd < 0 ? nullptr : fdopendir(fd), closedir);
   if (!directory) return LastError(path);
   if (offset != 0) seekdir(directory.get(), static_cast<long>(offset));
   while (true) {

@@ -11,6 +11,7 @@
 #include <cerrno>
 
 #include "replication/failpoint.h"
+#include "replication/parent_directory.h"
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
@@ -31,8 +32,6 @@ std::string_view SuffixOf(sqlite::FileRole role) {
       return "";
   }
 }
-
-std::string DirectoryOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
 
 absl::Status ApplyAttributes(const std::string& path, const FileAttributes& attributes) {
   // chmod(2) would follow a link, and has no other form for a file that its owner may not open.

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "replication/parent_directory.h"
 #include "replication/status_macros.h"
 #include "replication/storage.h"
 
@@ -82,33 +83,6 @@ class PosixFile final : public File {
   const std::string path_;
 };
 
-std::string DirectoryOf(const std::string& path) {
-  const std::size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return ".";
-  return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-// The directory that a name is in, for calls that change it, and the name.
-class Parent {
- public:
-  explicit Parent(const std::string& path)
-      : name_(path.substr(path.rfind('/') + 1)),
-        fd_(OpenWithoutLinks(DirectoryOf(path), O_PATH | O_DIRECTORY, 0)) {}
-  ~Parent() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Parent(const Parent&) = delete;
-  Parent& operator=(const Parent&) = delete;
-
-  // -1 with errno when it cannot be opened.
-  int fd() const { return fd_; }
-  const char* name() const { return name_.c_str(); }
-
- private:
-  const std::string name_;
-  const int fd_;
-};
-
 class PosixStorageImpl final : public Storage {
  public:
   absl::StatusOr<std::unique_ptr<File>> Open(const std::string& path,
@@ -137,15 +111,15 @@ class PosixStorageImpl final : public Storage {
   }
 
   absl::Status Remove(const std::string& path) override {
-    const Parent parent(path);
+    const ParentDirectory parent(path);
     if (parent.fd() >= 0 && ::unlinkat(parent.fd(), parent.name(), 0) == 0) return absl::OkStatus();
     return Failure(errno, "remove", path);
   }
 
   absl::Status Rename(const std::string& from, const std::string& to) override {
-    const Parent source(from);
+    const ParentDirectory source(from);
     if (source.fd() < 0) return Failure(errno, "rename", from);
-    const Parent target(to);
+    const ParentDirectory target(to);
     if (target.fd() >= 0 &&
         ::renameat(source.fd(), source.name(), target.fd(), target.name()) == 0) {
       return absl::OkStatus();
@@ -156,10 +130,10 @@ class PosixStorageImpl final : public Storage {
   absl::Status MakeDirectories(const std::string& path) override {
     // A slash at the end.
     if (path.size() > 1 && path.back() == '/') return MakeDirectories(DirectoryOf(path));
-    if (const Parent parent(path); parent.fd() < 0 && errno == ENOENT) {
+    if (const ParentDirectory parent(path); parent.fd() < 0 && errno == ENOENT) {
       ECHOFS_RETURN_IF_ERROR(MakeDirectories(DirectoryOf(path)));
     }
-    const Parent parent(path);
+    const ParentDirectory parent(path);
     if (parent.fd() < 0) return Failure(errno, "make directory", path);
     if (::mkdirat(parent.fd(), parent.name(), 0777) == 0) return SyncDirectory(DirectoryOf(path));
     if (errno != EEXIST) return Failure(errno, "make directory", path);

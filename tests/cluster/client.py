@@ -26,6 +26,18 @@ def stop(*_):
     stopped = True
 
 
+def set_synchronous(connection, synchronous):
+    """A replica in a rollback mode may be applying at this moment."""
+    while True:
+        try:
+            connection.execute(f"PRAGMA synchronous={synchronous}")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xff not in BUSY:
+                raise
+            time.sleep(0.002)
+
+
 def commit(connection, name, number):
     """True when it was committed, False when the database is busy."""
     try:
@@ -63,7 +75,7 @@ def main():
         try:
             connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=0,
                                          isolation_level=None)
-            connection.execute(f"PRAGMA synchronous={synchronous}")
+            set_synchronous(connection, synchronous)
             while not stopped:
                 if commit(connection, name, number):
                     os.write(record, b"%d %.6f\n" % (number, time.monotonic()))

@@ -56,6 +56,46 @@ class LinksTest(harness.ClusterTest):
     def test_link_to_a_directory_above_a_database(self):
         self.check_link("wal", self.outside, "sub", "sub/app.db")
 
+    def test_link_in_the_place_of_a_directory_that_is_in_use(self):
+        """As if somebody were quicker than the daemon: it knows a directory, and a link to another stands there."""
+        node = self.node("a").start()
+        inside = node.path("sub")
+        os.mkdir(inside)
+        for name in ("target", "file"):
+            with open(os.path.join(inside, name), "w", encoding="ascii") as file:
+                file.write("inside")
+        os.mkdir(os.path.join(inside, "directory"))
+        os.symlink("nowhere", os.path.join(inside, "link"))
+        os.listdir(inside)
+        backing = os.path.join(node.data, "files", "sub")
+        os.rename(backing, backing + "-away")
+        os.symlink(self.outside, backing)
+        os.mkdir(os.path.join(self.outside, "directory"))
+
+        def target(name):
+            return os.path.join(inside, name)
+
+        for what, change in (
+                ("mkdir", lambda: os.mkdir(target("new"))),
+                ("symlink", lambda: os.symlink("x", target("new"))),
+                ("create", lambda: os.close(os.open(target("new"), os.O_CREAT | os.O_WRONLY))),
+                ("unlink", lambda: os.remove(target("target"))),
+                ("rmdir", lambda: os.rmdir(target("directory"))),
+                ("rename", lambda: os.rename(target("target"), target("new"))),
+                ("chmod", lambda: os.chmod(target("target"), 0o666)),
+                ("chown", lambda: os.chown(target("target"), 12345, 12345)),
+                ("utime", lambda: os.utime(target("target"), (1, 1))),
+                ("truncate", lambda: os.truncate(target("target"), 0)),
+                ("readlink", lambda: os.readlink(target("link")))):
+            with self.subTest(what), self.assertRaises(OSError):
+                change()
+        self.assertEqual(sorted(os.listdir(self.outside)), ["directory", "target"])
+        self.assertGreater(os.stat(self.target).st_mtime, 1000)
+        self.assertEqual(os.stat(self.target).st_uid, os.geteuid())
+        os.rmdir(os.path.join(self.outside, "directory"))
+        self.assert_untouched()
+        node.stop()
+
     def test_link_of_an_application_is_followed_by_the_application(self):
         node = self.node("a").start()
         self.addCleanup(node.stop)
