@@ -28,7 +28,7 @@ def stop(*_):
 
 def set_synchronous(connection, synchronous):
     """A replica in a rollback mode may be applying at this moment."""
-    while True:
+    while not stopped:
         try:
             connection.execute(f"PRAGMA synchronous={synchronous}")
             return
