@@ -106,8 +106,9 @@ class DatabaseCapture {
   absl::StatusOr<LogIndex> LogTransaction();
   // The write would end the journal.
   bool EndsJournal(std::uint64_t offset, ByteView bytes);
-  // Whether this offset in the WAL lies within a frame's page, and not at its begin or end.
-  bool IsWithinFrame(std::uint64_t offset);
+  // Whether this offset in the WAL lies within a frame's page, and not at its begin or end, and the file has `size` more
+  // bytes behind it.
+  bool IsWithinOldFrame(std::uint64_t offset, std::uint64_t size);
   // The application is told that its commit in the WAL failed, which may not be so (C3).
   void SetInDoubt();
   // The application removes the file: does what must come before and after `unlink`. A WAL that alone holds a

@@ -185,11 +185,13 @@ absl::Status DatabaseCapture::CheckCheckpointed() {
   return absl::OkStatus();
 }
 
-bool DatabaseCapture::IsWithinFrame(std::uint64_t offset) {
+bool DatabaseCapture::IsWithinOldFrame(std::uint64_t offset, std::uint64_t size) {
   absl::MutexLock files(&files_);
   if (!wal_capture_ || !wal_capture_->header() || offset < sqlite::kWalHeaderSize) return false;
   const std::uint64_t frame = wal_capture_->header()->page_size + sqlite::kFrameHeaderSize;
-  return (offset - sqlite::kWalHeaderSize) % frame > sqlite::kFrameHeaderSize;
+  if ((offset - sqlite::kWalHeaderSize) % frame <= sqlite::kFrameHeaderSize) return false;
+  const absl::StatusOr<std::uint64_t> file_size = wal_->Size();
+  return file_size.ok() && *file_size >= offset + size;
 }
 
 absl::StatusOr<LogIndex> DatabaseCapture::CommitsToAcknowledge() {

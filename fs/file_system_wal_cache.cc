@@ -42,10 +42,7 @@ bool FileSystem::IsFirstPartOfFrame(InodeNumber number, std::uint64_t offset, st
   if (offset % kCachedPageSize == 0 || (offset + size) % kCachedPageSize != 0) return false;
   if (!KernelHasSuchPages()) return false;
   const std::shared_ptr<DatabaseCapture> capture = CaptureOfNode(number, sqlite::FileRole::kWal);
-  if (capture == nullptr || !capture->IsWithinFrame(offset + size)) return false;
-  const std::shared_ptr<File> file = tree_.View(*tree_.Find(number)).file;
-  const absl::StatusOr<std::uint64_t> old_size = file ? file->Size() : 0;
-  return old_size.ok() && *old_size >= offset + size + kCachedPageSize;
+  return capture != nullptr && capture->IsWithinOldFrame(offset + size, kCachedPageSize);
 }
 
 void FileSystem::StoreOldWal(InodeNumber number, std::uint64_t offset) {

@@ -78,22 +78,20 @@ void Read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, 
   fuse_reply_buf(request, reinterpret_cast<const char*>(buffer.data()), *n);
 }
 
-// For workers. Nothing is done when the mount stops: no wal-index survives it.
-void RepairIndex(fuse_req_t request, fuse_ino_t inode) {
+// For workers: what may need the threads that serve requests. Nothing is done when the mount stops.
+template <class Work>
+void WhileServing(fuse_req_t request, Work work) {
   MountContext& context = Context(request);
   ++context.repairs;
-  if (!context.stopping) {
-    context.file_system->RepairIndex(inode, fuse_req_ctx(request)->pid);
-  }
+  if (!context.stopping) work(*context.file_system);
   --context.repairs;
 }
 
-// For workers. When the mount stops, nobody serves the READ that it may wait for.
-void StoreOldWal(fuse_req_t request, fuse_ino_t inode, std::uint64_t offset) {
-  MountContext& context = Context(request);
-  ++context.repairs;
-  if (!context.stopping) context.file_system->StoreOldWal(inode, offset);
-  --context.repairs;
+// No wal-index survives the mount.
+void RepairIndex(fuse_req_t request, fuse_ino_t inode) {
+  WhileServing(request, [request, inode](FileSystem& files) {
+    files.RepairIndex(inode, fuse_req_ctx(request)->pid);
+  });
 }
 
 // Answers with the error of an operation on a file's data, after the wal-index has been seen to (design C3).
@@ -136,7 +134,10 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
   }
   Context(request).workers->Post([request, files, inode, position, reply, always, first_part,
                                   copy = std::vector<std::uint8_t>(bytes.begin(), bytes.end())] {
-    if (first_part) StoreOldWal(request, inode, position + copy.size());
+    if (first_part) {
+      const std::uint64_t end = position + copy.size();
+      WhileServing(request, [inode, end](FileSystem& f) { f.StoreOldWal(inode, end); });
+    }
     if (files->acks() == nullptr) return reply(files->Write(inode, position, copy));
     const absl::StatusOr<LogIndex> logged = files->LogWrite(inode, position, copy);
     RunAcknowledged(

@@ -21,7 +21,8 @@ struct MountContext {
   WorkerPool* workers = nullptr;
   FuseMetrics* metrics = nullptr;  // null: not counted
   std::atomic<bool> ended{false};
-  // A repair of a wal-index opens a file through the mount: it must be over before nobody serves that.
+  // A repair of a wal-index opens a file through the mount, a store of an old WAL may wait for a READ: both must be over
+  // before nobody serves that.
   std::atomic<bool> stopping{false};
   std::atomic<int> repairs{0};
 };

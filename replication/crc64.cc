@@ -82,10 +82,12 @@ __attribute__((target("pclmul,sse2"))) __m128i Load16(const std::uint8_t* p) {
 __attribute__((target("pclmul,sse2"))) std::uint64_t AddByProducts(std::uint64_t crc,
                                                                    const std::uint8_t* p,
                                                                    std::size_t left) {
-  const __m128i by_four = _mm_set_epi64x(static_cast<long long>(FoldHigh(512)),
-                                         static_cast<long long>(FoldLow(512)));
-  const __m128i by_one = _mm_set_epi64x(static_cast<long long>(FoldHigh(128)),
-                                        static_cast<long long>(FoldLow(128)));
+  constexpr auto kHigh512 = static_cast<long long>(FoldHigh(512));
+  constexpr auto kLow512 = static_cast<long long>(FoldLow(512));
+  constexpr auto kHigh128 = static_cast<long long>(FoldHigh(128));
+  constexpr auto kLow128 = static_cast<long long>(FoldLow(128));
+  const __m128i by_four = _mm_set_epi64x(kHigh512, kLow512);
+  const __m128i by_one = _mm_set_epi64x(kHigh128, kLow128);
   __m128i a = _mm_xor_si128(Load16(p), _mm_cvtsi64_si128(static_cast<long long>(crc)));
   __m128i b = Load16(p + 16);
   __m128i c = Load16(p + 32);

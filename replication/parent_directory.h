@@ -6,7 +6,7 @@
 
 namespace echofs {
 
-// A value; one thread.
+// Of one thread.
 class ParentDirectory {
  public:
   // Opens the directory of `path` without following a link, also above it.
