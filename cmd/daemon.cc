@@ -56,7 +56,8 @@ class Daemon {
   absl::Status StartHttp();
   absl::Status MakeLease();
   absl::Status StartMount();
-  void LogStarted() const;
+  void LogStarted();
+  void LogRole(const echofs::NodeStatus& status) const;
   fs::ControlSource ControlSourceOfNode();
 
   const DaemonContext& context_;
@@ -77,12 +78,14 @@ class Daemon {
   std::unique_ptr<DaemonStatus> status_;
   std::unique_ptr<DaemonTools> tools_;
   std::unique_ptr<AdminServer> admin_;
+  bool ready_logged_ = false;
   HttpEndpoints endpoints_;
   std::unique_ptr<HttpServer> http_;  // null when http.listen is off
   std::thread mount_watch_;           // turns the mount's end into a SIGTERM
 };
 
 constexpr std::uint64_t kSegmentSizeMin = 64 << 10;  // bytes
+constexpr timespec kReadyPoll = {0, 200'000'000};
 
 // Backing files, locks and segments are all open files.
 void RaiseFileLimit() {
@@ -241,24 +244,34 @@ absl::Status Daemon::Start() {
   return absl::OkStatus();
 }
 
-void Daemon::LogStarted() const {
+void Daemon::LogStarted() {
   if (!config_.grpc.listen.empty()) {
     spdlog::info("listens on {}, secured {}", config_.grpc.listen,
                  DescribeSecurity(NodeSecurity(config_)));
   }
   const echofs::NodeStatus status = node_->status();
+  LogRole(status);
+  ready_logged_ = status.ready;
+}
+
+void Daemon::LogRole(const echofs::NodeStatus& status) const {
   spdlog::info("{} is {} as {}{}: {} holds the databases of {}", config_.node.id,
                status.ready ? "ready" : "up", NodeRoleName(status.role),
                status.ready ? "" : ", not ready yet", context_.mount_point, directory_->path());
 }
 
+// Until a signal asks for the end. A node that was up before it was ready says here that it is.
 void Daemon::Wait() {
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
-  int signal = 0;
-  while (sigwait(&signals, &signal) != 0) {
+  while (sigtimedwait(&signals, nullptr, ready_logged_ ? nullptr : &kReadyPoll) < 0) {
+    if (ready_logged_) continue;
+    const echofs::NodeStatus status = node_->status();
+    if (!status.ready) continue;
+    LogRole(status);
+    ready_logged_ = true;
   }
 }
 

@@ -246,6 +246,11 @@ absl::Status DatabaseCapture::Extend(FileRole role, std::uint64_t size) {
   return size > now ? file->Truncate(size) : absl::OkStatus();
 }
 
+bool DatabaseCapture::SyncMayWait(FileRole role) {
+  absl::MutexLock files(&files_);
+  return role != FileRole::kMain || !MainSyncCanBePutOff();
+}
+
 absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
   std::shared_ptr<File> file;
   LogIndex index;
@@ -253,6 +258,13 @@ absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
     absl::MutexLock files(&files_);
     file = role == FileRole::kMain ? main_ : role == FileRole::kWal ? wal_ : journal_;
     if (role != FileRole::kWal) application_syncs_ = true;
+    if (role == FileRole::kMain) {
+      if (MainSyncCanBePutOff()) {
+        main_sync_due_ = true;
+        return LogIndex{};
+      }
+      main_synced_at_ = absl::Now();
+    }
     if (role == FileRole::kMain && is_database_ && wal_mode_) {
       ECHOFS_RETURN_IF_ERROR(DrainLocked());
       absl::MutexLock logged(&logged_);

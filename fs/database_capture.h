@@ -27,6 +27,17 @@
 // before the journal goes. If the operation then fails, or the application rolls back, the transaction is
 // still open with the hashes of what was just logged, so the way back is logged as a change set too.
 //
+// The application's sync of the database file promises one thing: the journal goes when the file can do without it. The
+// log can promise that as well, and its sync is on the way anyway. So that of the file is put off (`main_sync_due_`) to
+// the end of the journal, and is then not made if the entry has every page that the transaction wrote: after a power loss
+// recovery writes the log's entries into the file (database_set_recovery.cc), and the log lets go of none before it has
+// synced the files (SyncAll). In all other cases it is made there, before the journal goes: a rollback, a page that is as
+// it was but was something else between, a database that the log does not have yet. It is not put off
+//  - with a super-journal: the transaction counts when that is gone, and this journal, which could undo it, is still
+//    there, but the entry is not in the log yet;
+//  - in WAL mode, where the sync is a checkpoint's, or without a valid journal;
+//  - when the last one is longer ago than kMainSyncInterval: that the disk fails is learned from syncs.
+//
 // Errors. A commit frame counts once it is in the file, also when its writer is told of an error afterwards: by
 // its sync, or by a later write of the same transaction. SQLite then believes that the transaction failed. From
 // any error on (`in_doubt_`), a start of a new WAL must prove that the database file has all that the log says
@@ -51,6 +62,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "fs/commit_recorder.h"
 #include "fs/journal_reader.h"
 #include "fs/sqlite_format.h"
@@ -64,6 +76,8 @@ namespace echofs::fs {
 
 using sqlite::FileRole;
 
+// The file of a database in a rollback mode is really synced so often, if the application syncs it all the time.
+inline constexpr absl::Duration kMainSyncInterval = absl::Seconds(1);
 // Captured commits of one database that may wait for the log; then its writers wait too.
 inline constexpr std::size_t kPendingCommitsMax = 4096;
 
@@ -98,6 +112,8 @@ class DatabaseCapture {
   absl::Status Extend(FileRole role, std::uint64_t size);
   // Returns the entry that is to be acknowledged before the application is answered (D1); zero when none is.
   absl::StatusOr<LogIndex> Sync(FileRole role);
+  // False when Sync has nothing to wait for.
+  bool SyncMayWait(FileRole role);
   // The same for what was written to the WAL up to now, whether or not the application syncs: waits until it is in
   // the log.
   absl::StatusOr<LogIndex> CommitsToAcknowledge();
@@ -198,6 +214,10 @@ class DatabaseCapture {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status LookAtJournal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status EndTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  // Its entry. False when the transaction leaves everything as the log has it.
+  absl::StatusOr<bool> RecordTransaction() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  // Whether the log's entry can take the place of a sync of the main file that is asked for now.
+  bool MainSyncCanBePutOff() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status EndCreation() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status TakeJournalLocked(const JournalContent& content)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
@@ -240,6 +260,9 @@ class DatabaseCapture {
   bool journal_valid_ ABSL_GUARDED_BY(files_) = false;
   bool journal_unread_ ABSL_GUARDED_BY(files_) = false;  // an error left open whether it is valid
   bool application_syncs_ ABSL_GUARDED_BY(files_) = false;
+  bool main_sync_due_ ABSL_GUARDED_BY(files_) = false;      // the application believes it done
+  bool entry_has_all_pages_ ABSL_GUARDED_BY(files_) = false;  // that the transaction has written
+  absl::Time main_synced_at_ ABSL_GUARDED_BY(files_) = absl::InfinitePast();
   absl::flat_hash_map<PageNumber, std::uint64_t> dirty_ ABSL_GUARDED_BY(files_);
   // The log was seen to have room for an entry of so many bytes.
   std::uint64_t log_room_ ABSL_GUARDED_BY(files_) = 0;

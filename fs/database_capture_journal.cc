@@ -126,36 +126,62 @@ absl::Status DatabaseCapture::EndTransaction() {
   if (!is_database_) return absl::OkStatus();
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
   Failpoint("commit.journal_log.before");
-  absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
   absl::MutexLock logged(&logged_);
+  entry_has_all_pages_ = false;
+  ECHOFS_ASSIGN_OR_RETURN(const bool commits, RecordTransaction());
+  if (commits) Failpoint("commit.journal_log.after");
+  if (main_sync_due_ && !entry_has_all_pages_) ECHOFS_RETURN_IF_ERROR(main_->Sync());
+  if (commits && application_syncs_) {
+    ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
+  }
+  main_sync_due_ = false;
+  if (!commits) return absl::OkStatus();
+  Failpoint("commit.journal_end.before");
+  // The process may have been stopped since it was asked (R2): the transaction is in doubt then.
+  return Fenced() ? RefuseFenced() : absl::OkStatus();
+}
+
+absl::StatusOr<bool> DatabaseCapture::RecordTransaction() {
+  absl::StatusOr<sqlite::DatabaseHeader> header = ReadMainHeader();
   if (NeverCommitted()) {
     // The creation was rolled back.
-    if (absl::IsFailedPrecondition(header.status())) return absl::OkStatus();
+    if (absl::IsFailedPrecondition(header.status())) return false;
     if (!header.ok()) return header.status();
     if (Fenced()) return RefuseFenced();
-    ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   } else {
     if (!header.ok()) {
       ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, main_->Size());
-      if (size == 0) return EndCreation();
+      if (size == 0) {
+        ECHOFS_RETURN_IF_ERROR(EndCreation());
+        return false;
+      }
       spdlog::error("{}: a transaction would leave no database header in page 1; refused", name_);
       return header.status();
     }
     const bool size_changed =
         header->page_count != position_.page_count || header->page_size != position_.page_size;
-    if (dirty_.empty() && !size_changed) return absl::OkStatus();
+    if (dirty_.empty() && !size_changed) return false;
     if (Fenced()) {
       ECHOFS_ASSIGN_OR_RETURN(const bool differ, DirtyPagesDiffer());
-      return differ || size_changed ? RefuseFenced() : absl::OkStatus();
+      if (differ || size_changed) return RefuseFenced();
+      return false;
     }
-    ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   }
+  ECHOFS_RETURN_IF_ERROR(RecordMainFile(/*whole=*/false));
   wal_mode_ = header->wal_mode;
-  Failpoint("commit.journal_log.after");
-  if (application_syncs_) ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
-  Failpoint("commit.journal_end.before");
-  // The process may have been stopped since it was asked (R2): the transaction is in doubt then.
-  return Fenced() ? RefuseFenced() : absl::OkStatus();
+  return true;
+}
+
+bool DatabaseCapture::MainSyncCanBePutOff() {
+  if (!is_database_ || wal_mode_ || !journal_valid_ || journal_unread_) return false;
+  const absl::Duration since = absl::Now() - main_synced_at_;
+  if (since < absl::ZeroDuration() || since >= kMainSyncInterval) return false;  // or a clock that was set back
+  {
+    absl::MutexLock logged(&logged_);
+    if (NeverCommitted()) return false;
+  }
+  const absl::StatusOr<bool> has_super_journal = MayNameSuperJournal(*journal_);
+  return has_super_journal.ok() && !*has_super_journal;
 }
 
 // Appends what differs between the main file and the position. The candidates are the dirty pages and those
@@ -191,6 +217,12 @@ absl::Status DatabaseCapture::RecordMainFile(bool whole) {
   ECHOFS_ASSIGN_OR_RETURN(std::optional<RecordedCommit> recorded,
                           RecordCommit(*context_.log, context_.term(), position_, draft));
   if (!recorded) return absl::OkStatus();
+  entry_has_all_pages_ = true;
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    const auto it = dirty_.find(numbers[i]);
+    const bool left_out = it != dirty_.end() && it->second == recorded->page_hashes[i];
+    if (left_out) entry_has_all_pages_ = false;
+  }
   position_ = std::move(recorded->position);
   context_.metrics->commit.Observe(absl::Now() - begin);
   // Should the journal's operation fail now, the transaction goes on from here.

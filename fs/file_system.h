@@ -108,6 +108,9 @@ class FileSystem {
   bool WriteMayWait(InodeNumber number, std::uint64_t offset, std::uint64_t size);
   bool UnlinkMayWait(InodeNumber parent, std::string_view name);
   bool TruncateMayWait(InodeNumber number);
+  bool SyncMayWait(InodeNumber number);
+  // Of a database.
+  bool IsJournal(InodeNumber number);
   // True when closing a descriptor matters to the file's database (-wal, -shm; design C3).
   bool WantsFlush(InodeNumber number);
   // An application closes a descriptor: whether its database has a commit that the wal-index lacks, and what

@@ -354,6 +354,18 @@ bool FileSystem::WriteMayWait(InodeNumber number, std::uint64_t offset, std::uin
   return capture && capture->WriteMayWait(view.role, offset, size);
 }
 
+bool FileSystem::SyncMayWait(InodeNumber number) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  if (!node) return false;
+  const NodeView view = tree_.View(*node);
+  const auto capture = CaptureOf(view.database, view.role);
+  return !capture || capture->SyncMayWait(view.role);
+}
+
+bool FileSystem::IsJournal(InodeNumber number) {
+  return CaptureOfNode(number, FileRole::kJournal) != nullptr;
+}
+
 bool FileSystem::TruncateMayWait(InodeNumber number) {
   const std::shared_ptr<Node> node = tree_.Find(number);
   if (!node) return false;

@@ -33,6 +33,14 @@ absl::StatusOr<std::string> ReadSuperJournalName(const File& journal, std::uint6
 
 }  // namespace
 
+absl::StatusOr<bool> MayNameSuperJournal(const File& journal) {
+  ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, journal.Size());
+  std::array<std::uint8_t, 8> tail;
+  if (size < tail.size()) return false;
+  ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(journal, size - tail.size(), tail));
+  return sqlite::HasJournalMagic(tail);
+}
+
 absl::StatusOr<std::optional<JournalContent>> ReadJournal(const File& journal) {
   std::array<std::uint8_t, sqlite::kJournalHeaderSize> bytes;
   ECHOFS_ASSIGN_OR_RETURN(const std::uint64_t size, journal.Size());

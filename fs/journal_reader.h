@@ -23,6 +23,9 @@ struct JournalContent {
   std::string super_journal;
 };
 
+// False when the journal certainly names no super-journal. In little time.
+absl::StatusOr<bool> MayNameSuperJournal(const File& journal);
+
 // Nothing when the file holds no valid journal (empty, zeroed or cut header). Reads records as SQLite does in
 // a rollback: up to the first one whose checksum is wrong. Memory is in proportion to the pages named.
 absl::StatusOr<std::optional<JournalContent>> ReadJournal(const File& journal);

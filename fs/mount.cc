@@ -33,6 +33,7 @@ class FuseMount final : public Mount {
     context_.file_system = file_system;
     context_.workers = workers_.get();
     context_.metrics = metrics;
+    context_.threads = threads;
   }
 
   absl::Status Open(int descriptor) {

@@ -4,8 +4,10 @@
 // is kept across opens; no extended attributes (ENOSYS); writes go through. All writers use this kernel's
 // cache, so it is coherent; what the daemon changes itself, it stores or invalidates through page_cache().
 //
-// One thread a CPU serves requests and never waits for the log or the disk's sync; work that may wait goes to
-// a pool of workers, and the reply is sent from there.
+// One thread a CPU, at least two, serves requests. A sync for which an application waits is made by the thread that took
+// it, as long as one is left that serves; for waking another one takes as long as a quick disk. All other work that may
+// wait goes to a pool of workers, and the reply is sent from there. What is done in the first way waits for the disk and
+// for the queue of the log, which need nothing of the mount: so it cannot wait for itself.
 //
 // Opens that come from this process are answered with FOPEN_NOFLUSH and count for nothing: they are
 // descriptors for locks.

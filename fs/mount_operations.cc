@@ -87,11 +87,13 @@ void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* attributes
     ReplyAttributes(request, *files, inode, files->SetAttributes(inode, change));
   };
   if (!change.size || !files->TruncateMayWait(inode)) return set();
-  Context(request).workers->Post([request, files, inode, size = *change.size, set] {
+  const auto truncate = [request, files, inode, size = *change.size, set] {
     if (files->acks() == nullptr) return set();
     RunAcknowledged(request, files->LogTruncate(inode, size), set,
                     [request](const absl::Status& status) { ReplyStatus(request, status); });
-  });
+  };
+  if (files->IsJournal(inode)) return RunSync(request, truncate);
+  Context(request).workers->Post(truncate);
 }
 
 void ReadLink(fuse_req_t request, fuse_ino_t inode) {
@@ -124,11 +126,13 @@ void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) {
     ReplyStatus(request, files->Unlink(parent, n));
   };
   if (!files->UnlinkMayWait(parent, name)) return unlink();
-  Context(request).workers->Post([request, files, parent, n = std::string(name), unlink] {
+  const auto end = [request, files, parent, n = std::string(name), unlink] {
     if (files->acks() == nullptr) return unlink();
     RunAcknowledged(request, files->LogUnlink(parent, n), unlink,
                     [request](const absl::Status& status) { ReplyStatus(request, status); });
-  });
+  };
+  if (std::string_view(name).ends_with(sqlite::kJournalSuffix)) return RunSync(request, end);
+  Context(request).workers->Post(end);
 }
 
 void RemoveDirectory(fuse_req_t request, fuse_ino_t parent, const char* name) {
@@ -179,8 +183,7 @@ void ReleaseDirectory(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
 
 void SyncDirectory(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {
   FileSystem* const files = &Files(request);
-  Run(request, true,
-      [request, files, inode] { ReplyStatus(request, files->SyncDirectory(inode)); });
+  RunSync(request, [request, files, inode] { ReplyStatus(request, files->SyncDirectory(inode)); });
 }
 
 void StatFileSystem(fuse_req_t request, fuse_ino_t) {

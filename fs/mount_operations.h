@@ -20,6 +20,8 @@ struct MountContext {
   KernelPageCache* page_cache = nullptr;
   WorkerPool* workers = nullptr;
   FuseMetrics* metrics = nullptr;  // null: not counted
+  int threads = 0;                 // that serve requests
+  std::atomic<int> waiting{0};     // of them, for the disk
   std::atomic<bool> ended{false};
   // A repair of a wal-index opens a file through the mount, a store of an old WAL may wait for a READ: both must be over
   // before nobody serves that.

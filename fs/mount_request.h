@@ -35,6 +35,19 @@ void Run(fuse_req_t request, bool may_wait, Work work) {
   }
 }
 
+// Runs `work`, which waits for the disk but for nothing that the mount has to serve, and sends the reply. Here, since
+// handing it over means to wake another thread, and an application waits: while one thread is left that serves requests.
+template <class Work>
+void RunSync(fuse_req_t request, Work work) {
+  MountContext& context = Context(request);
+  if (context.waiting.fetch_add(1) + 1 < context.threads) {
+    work();
+  } else {
+    context.workers->Post(std::move(work));
+  }
+  --context.waiting;
+}
+
 // For workers: does `operation`, which answers, when the transaction that it ends is acknowledged by the nodes in
 // sync (D1). `logged`: what FileSystem::Log... said. `fail` answers with an error. Nobody sleeps meanwhile.
 template <class Operation, class Fail>

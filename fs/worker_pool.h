@@ -1,5 +1,5 @@
-// Threads for operations that may wait: syncs, commits that are synced, anything behind another one. The
-// threads that serve FUSE requests never wait; they hand such work over and the reply is sent from here.
+// Threads for operations that may wait: anything behind another operation, and syncs when too many of the threads that
+// serve FUSE requests wait already. These hand such work over, and the reply is sent from here.
 #pragma once
 
 #include <deque>

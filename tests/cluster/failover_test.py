@@ -117,7 +117,7 @@ class FailoverCases:
             self.assertEqual(node.execute(NAME, "SELECT x FROM t"), [("of the new primary",)])
 
     def test_r2_lease_service_away_for_less_than_a_ttl(self):
-        cluster = self.members(self.lease)
+        cluster = self.members(self.lease, ttl=10)  # the service starts within it on a busy machine too
         clients = self.clients(cluster, NAME)
         leader = cluster.leader()
         cluster.wait_followed(leader)

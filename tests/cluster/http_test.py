@@ -73,6 +73,7 @@ class HttpTest(harness.ClusterTest):
 
         cluster.primary.start()
         replica.wait_ready()
+        wait_for(lambda: "is ready as replica" in replica.log_text(), "the log to say that it is ready")
         self.assertEqual(get_json(cluster.primary, "/health/ready?max-lag=1s")[0], 200)
         wait_for(lambda: get(replica, "/health/ready?max-lag=30s")[0] == 200, "the replica's data to be new")
         cluster.primary.stop()
