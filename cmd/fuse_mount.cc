@@ -14,8 +14,11 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "cmd/fusermount.h"
 #include "cmd/mount_table.h"
@@ -149,6 +152,25 @@ void AbortConnection(const MountEntry& mount, bool visible) {
   if (visible) ::umount2(mount.mount_point.c_str(), MNT_FORCE | UMOUNT_NOFOLLOW);
 }
 
+// The mount that an open file is on.
+int MountIdOf(int fd) {
+  std::ifstream info(fmt::format("/proc/self/fdinfo/{}", fd));
+  std::string key;
+  int value = 0;
+  while (info >> key) {
+    if (key == "mnt_id:" && info >> value) return value;
+  }
+  return 0;
+}
+
+// Opens our mount's root, if it is what its path means, in a way that asks the daemon for nothing. As long as that is
+// open, the number of its connection is given to no other mount: it may be written into abort.
+UniqueFd Pin(const MountRef& ref) {
+  UniqueFd root(
+      ::open(ref.mount_point.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  return root.get() >= 0 && MountIdOf(root.get()) == ref.id ? std::move(root) : UniqueFd();
+}
+
 void WarnAboutUsers(const MountEntry& mount) {
   const std::vector<MountUser> users = FindMountUsers(mount, kMountUsersMax);
   if (users.empty()) {
@@ -219,6 +241,7 @@ absl::Status Unmount(const MountRef& ref) {
 }
 
 void AbortAndDetach(const MountRef& ref) {
+  const UniqueFd pinned = Pin(ref);  // guardian and helper do this at the same time
   const std::vector<MountEntry> table = ReadMountTable();
   const std::optional<MountEntry> mount = FindMount(table, ref);
   if (!mount) return;

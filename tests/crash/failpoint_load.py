@@ -28,7 +28,8 @@ class Application:
             return
         if self.process is not None:
             assert self.process.returncode == -signal.SIGBUS, f"{self.arguments} ended with {self.process.returncode}"
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()  # a command that it did not live to read may still be there
             self.process.stdout.close()
         with open(self.log, "ab") as log:
             self.process = self.test.spawn([sys.executable, PROGRAM, *self.arguments], stdin=subprocess.PIPE,
