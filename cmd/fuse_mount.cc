@@ -166,8 +166,7 @@ int MountIdOf(int fd) {
 // Opens our mount's root, if it is what its path means, in a way that asks the daemon for nothing. As long as that is
 // open, the number of its connection is given to no other mount: it may be written into abort.
 UniqueFd Pin(const MountRef& ref) {
-  UniqueFd root(
-      ::open(ref.mount_point.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  UniqueFd root(::open(ref.mount_point.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   return root.get() >= 0 && MountIdOf(root.get()) == ref.id ? std::move(root) : UniqueFd();
 }
 

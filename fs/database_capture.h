@@ -260,7 +260,7 @@ class DatabaseCapture {
   bool journal_valid_ ABSL_GUARDED_BY(files_) = false;
   bool journal_unread_ ABSL_GUARDED_BY(files_) = false;  // an error left open whether it is valid
   bool application_syncs_ ABSL_GUARDED_BY(files_) = false;
-  bool main_sync_due_ ABSL_GUARDED_BY(files_) = false;      // the application believes it done
+  bool main_sync_due_ ABSL_GUARDED_BY(files_) = false;        // the application believes it done
   bool entry_has_all_pages_ ABSL_GUARDED_BY(files_) = false;  // that the transaction has written
   absl::Time main_synced_at_ ABSL_GUARDED_BY(files_) = absl::InfinitePast();
   absl::flat_hash_map<PageNumber, std::uint64_t> dirty_ ABSL_GUARDED_BY(files_);

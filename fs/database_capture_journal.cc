@@ -175,7 +175,8 @@ absl::StatusOr<bool> DatabaseCapture::RecordTransaction() {
 bool DatabaseCapture::MainSyncCanBePutOff() {
   if (!is_database_ || wal_mode_ || !journal_valid_ || journal_unread_) return false;
   const absl::Duration since = absl::Now() - main_synced_at_;
-  if (since < absl::ZeroDuration() || since >= kMainSyncInterval) return false;  // or a clock that was set back
+  if (since < absl::ZeroDuration() || since >= kMainSyncInterval)
+    return false;  // or a clock that was set back
   {
     absl::MutexLock logged(&logged_);
     if (NeverCommitted()) return false;

@@ -38,9 +38,7 @@ class SyncRun {
     fixture_.OpenLog();
   }
 
-  RecoveryContext context() {
-    return {&storage_, fixture_.log_.get(), fixture_.directory_.path()};
-  }
+  RecoveryContext context() { return {&storage_, fixture_.log_.get(), fixture_.directory_.path()}; }
   std::uint64_t FileDigestNow() {
     const auto position = fixture_.log_->Position("x.db");
     REQUIRE(position.ok());
@@ -84,7 +82,9 @@ TEST_CASE("C4: the log takes the place of a database file's sync, and what it ha
   const std::uint64_t syncs = Syncs(run, "update t set v='of the log' where id=2");
   run.fixture_.Run("update t set v='of the log, too' where id=30");
   run.fixture_.vfs_->allow = [](const char*, FileRole) { return false; };
-  CHECK(syncs == (mode == "delete" ? 3 : 4));  // of the journal, twice, and of the log; and of the journal's end
+  CHECK(syncs == (mode == "delete"
+                      ? 3
+                      : 4));  // of the journal, twice, and of the log; and of the journal's end
   run.PowerLoss();
   CHECK(run.FileDigestNow() != run.fixture_.log_->Position("x.db")->digest);
   run.CheckRecovered();
