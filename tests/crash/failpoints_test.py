@@ -325,15 +325,25 @@ class LeasedTest(PointsTest, members.MembersTest):
         if source.process is not None and pending(source) and pending(target):
             source.echofs("handoff", "--to", target.name, check=False)
 
-    def step_of(self, how, node, leader):
+    def lead_before(self, node, leader, times):
+        """The node has been the primary so often when this returns, unless its point was reached."""
+        for _ in range(times):
+            for source, target in ((leader, node), (node, leader)):
+                self.hand_off(source, target)
+                harness.wait_for(lambda target=target: not pending(node) or target.role() == "primary",
+                                 f"{target.name} to lead")
+
+    def step_of(self, how, node, leader, hit):
         """What is done again and again until the point is reached."""
         wait = lambda: time.sleep(0.005)
         if how == "lead":
             self.hand_off(leader, node)
             return wait
         if how == "failover":
-            os.kill(leader.daemon(), signal.SIGKILL)
-            leader.wait_end()
+            self.lead_before(node, leader, hit - 1)
+            if pending(node):
+                os.kill(leader.daemon(), signal.SIGKILL)
+                leader.wait_end()
             return wait
         if how == "release":
             self.hand_off(leader, node)
@@ -348,7 +358,7 @@ class LeasedTest(PointsTest, members.MembersTest):
     def kill_at(self, name, how, hit):
         node, leader = self.arm(name, hit)
         with self.load.running():
-            step = self.step_of(how, node, leader)
+            step = self.step_of(how, node, leader, hit)
             killed_at(node, name, lambda: (self.load.tend(), step()))
         self.check()
 

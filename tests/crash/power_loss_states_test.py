@@ -53,7 +53,8 @@ class PowerWriter(Application):
 def configure(node, config=None):
     """Gives the node a configuration file, or changes the one that it has, so that segments of its log are small."""
     path = os.path.join(node.directory, "echofs.yml")
-    config = config or {"node": {"id": node.name}, "fuse": {"dir": node.mount}, "data": {"dir": node.data}}
+    config = config or {"node": {"id": node.name}, "fuse": {"dir": node.mount}, "data": {"dir": node.data},
+                        "http": {"listen": "off"}}
     config["data"]["retention"] = {"size": RETENTION}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(config, file)  # JSON is YAML
