@@ -216,7 +216,7 @@ absl::Status DatabaseSet::AlignReplicaWithLog(const DatabasePosition& position, 
   LogIndex from = options_.machine_crashed ? applied->synced_index : applied->index;
   if (fate != JournalFate::kNone) from = std::min(from, applied->index.Previous());
   if (from.Next() < options_.log->first_index() && from < position.index) {
-    return positions_->Remove(name);  // wants a copy
+    return GiveUpReplica(position);  // but one that is younger than the log is all in it
   }
   ECHOFS_RETURN_IF_ERROR(FoldWal(Recovery(), name, options_.machine_crashed ? &position : nullptr));
   int count = 1;

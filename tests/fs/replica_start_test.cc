@@ -59,7 +59,7 @@ struct NodeDisk {
   void Start(bool read_only, bool was_replica) {
     set.reset();
     log.reset();
-    log = OpenLog(directory / "log", {});
+    log = OpenLog(directory / "log", log_options);
     DatabaseSetOptions options;
     options.storage = PosixStorage();
     options.log = log.get();
@@ -68,6 +68,7 @@ struct NodeDisk {
     options.temporary_directory = directory / "tmp";
     options.read_only = read_only;
     options.was_replica = was_replica;
+    options.machine_crashed = machine_crashed;
     auto opened = DatabaseSet::Open(options);
     INFO(opened.status().ToString());
     REQUIRE(opened.ok());
@@ -94,6 +95,8 @@ struct NodeDisk {
 
   TempDirectory directory;
   const std::string path = directory / "files/x.db";
+  ChangeLogOptions log_options;
+  bool machine_crashed = false;
   std::unique_ptr<ChangeLog> log;
   std::unique_ptr<DatabaseSet> set;
 };
@@ -178,6 +181,26 @@ TEST_CASE("L5: the journal of an old state is not believed on a replica") {
   disk.StartAsReplica(true);
   CHECK_FALSE(std::filesystem::exists(disk.path + "-journal"));
   CHECK(ReadFile(disk.path) == before);
+}
+
+TEST_CASE(
+    "L5: after a power loss a replica makes a database that is younger than its log from it") {
+  NodeDisk disk;
+  const std::string young = disk.directory / "files/young.db";
+  Connection(young).Run("CREATE TABLE t(x); INSERT INTO t VALUES (zeroblob(10000))");
+  const std::string before = ReadFile(young);
+  std::filesystem::remove(disk.path);
+  disk.log_options.segment_size = 4096;
+  disk.log_options.retention_size = 1;
+  disk.Start(false, false);  // x.db is taken as deleted, young.db into the log
+  REQUIRE(disk.log->Sync(disk.log->last_index()).ok());
+  REQUIRE(disk.log->Retain(disk.log->last_index().Next()).ok());
+  REQUIRE(disk.log->first_index() > LogIndex{1});
+  disk.StartAsReplica(false);  // nobody has synced its files
+  WriteFile(young, before.substr(0, 5000));
+  disk.machine_crashed = true;
+  disk.Start(/*read_only=*/false, /*was_replica=*/true);
+  CHECK(ReadFile(young) == before);
 }
 
 }  // namespace echofs::fs
