@@ -94,7 +94,7 @@ absl::StatusOr<std::unique_ptr<AppliedPositions>> AppliedPositions::Open(Storage
     position.wal.salt1 = LoadBe32(bytes.data() + 40);
     position.wal.salt2 = LoadBe32(bytes.data() + 44);
     position.wal.end_offset = LoadBe64(bytes.data() + 48);
-    positions->slots_[key] = {number, position};
+    positions->slots_[key] = {number, position, ++positions->generations_};
   }
   return positions;
 }
@@ -133,7 +133,7 @@ AppliedPositions::Slot& AppliedPositions::Find(const Key& key) {
     number = free_.back();
     free_.pop_back();
   }
-  return slots_.emplace(key, Slot{number, {}}).first->second;
+  return slots_.emplace(key, Slot{number, {}, ++generations_}).first->second;
 }
 
 absl::Status AppliedPositions::Set(const std::string& database, LogIndex index, Txid txid) {
@@ -154,18 +154,18 @@ absl::Status AppliedPositions::Set(const std::string& database, const AppliedPos
   return WriteSlot(slot.number, &key, slot.position);
 }
 
-std::uint64_t AppliedPositions::Removals() {
+std::uint64_t AppliedPositions::Generation(const std::string& database) {
   absl::MutexLock lock(&mutex_);
-  return removals_;
+  const auto it = slots_.find(KeyOf(database));
+  return it == slots_.end() ? 0 : it->second.generation;
 }
 
 absl::Status AppliedPositions::SetSynced(const std::string& database, LogIndex index,
-                                         std::uint64_t removals) {
+                                         std::uint64_t generation) {
   absl::MutexLock lock(&mutex_);
-  if (removals != removals_) return absl::OkStatus();
   const Key key = KeyOf(database);
   const auto it = slots_.find(key);
-  if (it == slots_.end()) return absl::OkStatus();
+  if (it == slots_.end() || it->second.generation != generation) return absl::OkStatus();
   it->second.position.synced_index = index;
   return WriteSlot(it->second.number, &key, it->second.position);
 }
@@ -176,7 +176,6 @@ absl::Status AppliedPositions::Remove(const std::string& database) {
   if (it == slots_.end()) return absl::OkStatus();
   const std::uint32_t number = it->second.number;
   slots_.erase(it);
-  ++removals_;
   free_.push_back(number);
   return WriteSlot(number, nullptr, {});
 }

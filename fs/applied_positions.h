@@ -58,12 +58,12 @@ class AppliedPositions {
       ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Set(const std::string& database, const AppliedPosition& position)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // The database's files have been synced when they held the entry `index`. `removals` is what Removals said before
-  // that index was looked up: does nothing when a slot was removed since, for then it may be of another history.
-  absl::Status SetSynced(const std::string& database, LogIndex index, std::uint64_t removals)
+  // The database's files have been synced when they held the entry `index`. `generation` is what Generation said before
+  // that index was looked up: does nothing when the slot was removed since, for then the index may be of another history.
+  absl::Status SetSynced(const std::string& database, LogIndex index, std::uint64_t generation)
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // How many slots were removed since Open.
-  std::uint64_t Removals() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Another number each time that the database gets a slot, in the life of this object; 0 when it has none.
+  std::uint64_t Generation(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status Remove(const std::string& database) ABSL_LOCKS_EXCLUDED(mutex_);
   // Makes the slots durable.
   absl::Status Sync() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -73,6 +73,7 @@ class AppliedPositions {
   struct Slot {
     std::uint32_t number;
     AppliedPosition position;
+    std::uint64_t generation;
   };
   explicit AppliedPositions(std::unique_ptr<File> file) : file_(std::move(file)) {}
   static Key KeyOf(const std::string& database);
@@ -85,7 +86,7 @@ class AppliedPositions {
   absl::flat_hash_map<Key, Slot> slots_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::uint32_t> free_ ABSL_GUARDED_BY(mutex_);
   std::uint32_t slot_count_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::uint64_t removals_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::uint64_t generations_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace echofs::fs

@@ -220,14 +220,14 @@ absl::Status DatabaseSet::SyncAll() {
   for (const auto& database : All()) {
     const auto replica = database->replica();
     if (!replica) continue;
-    const std::uint64_t removals = positions_->Removals();
+    const std::uint64_t generation = positions_->Generation(database->name());
     const DatabasePosition position = replica->position();
     const auto applied = positions_->Get(position.name);
     if (!applied || applied->synced_index >= position.index) continue;
     Failpoint("apply.sync_files.before");
     ECHOFS_RETURN_IF_ERROR(replica->SyncFiles());
     Failpoint("apply.sync_files.after");
-    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index, removals));
+    ECHOFS_RETURN_IF_ERROR(positions_->SetSynced(position.name, position.index, generation));
   }
   ECHOFS_RETURN_IF_ERROR(positions_->Sync());
   Failpoint("apply.sync_positions.after");

@@ -195,6 +195,26 @@ TEST_CASE("a journal that is cut or damaged ends at its last sound record") {
   CHECK_FALSE(none->has_value());
 }
 
+TEST_CASE("what was synced counts while other databases go, and not for a slot that came later") {
+  TempDirectory directory;
+  auto opened = AppliedPositions::Open(PosixStorage(), directory / "applied");
+  REQUIRE(opened.ok());
+  AppliedPositions& positions = **opened;
+  REQUIRE(positions.Set("a.db", LogIndex{7}, Txid{3}).ok());
+  REQUIRE(positions.Set("gone.db", LogIndex{8}, Txid{1}).ok());
+  const std::uint64_t generation = positions.Generation("a.db");
+  REQUIRE(positions.Remove("gone.db").ok());
+  REQUIRE(positions.SetSynced("a.db", LogIndex{7}, generation).ok());
+  CHECK(positions.Get("a.db")->synced_index == LogIndex{7});
+  REQUIRE(positions.Remove("a.db").ok());
+  CHECK(positions.Generation("a.db") == 0);
+  REQUIRE(positions.SetSynced("a.db", LogIndex{7}, generation).ok());
+  CHECK_FALSE(positions.Get("a.db").has_value());
+  REQUIRE(positions.Set("a.db", LogIndex{2}, Txid{1}).ok());
+  REQUIRE(positions.SetSynced("a.db", LogIndex{7}, generation).ok());
+  CHECK(positions.Get("a.db")->synced_index == LogIndex{});
+}
+
 TEST_CASE("applied positions survive a restart, and a damaged slot counts as free") {
   TempDirectory directory;
   const std::string path = directory / "applied";
@@ -203,7 +223,7 @@ TEST_CASE("applied positions survive a restart, and a damaged slot counts as fre
     REQUIRE(positions.ok());
     REQUIRE((*positions)->Set("a.db", LogIndex{7}, Txid{3}).ok());
     REQUIRE((*positions)->Set("dir/b.db", LogIndex{8}, Txid{1}).ok());
-    REQUIRE((*positions)->SetSynced("a.db", LogIndex{6}, (*positions)->Removals()).ok());
+    REQUIRE((*positions)->SetSynced("a.db", LogIndex{6}, (*positions)->Generation("a.db")).ok());
     REQUIRE((*positions)->Set("a.db", LogIndex{9}, Txid{4}).ok());
     REQUIRE((*positions)->Set("gone.db", LogIndex{1}, Txid{1}).ok());
     REQUIRE((*positions)->Remove("gone.db").ok());
