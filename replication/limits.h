@@ -110,7 +110,7 @@ inline constexpr absl::Duration kCopyUnavailableMax = absl::Seconds(60);
 inline constexpr absl::Duration kCopyProgressInterval = absl::Seconds(5);
 // Replication is asynchronous, so in a stream of commits messages and syncs are for several of them at once;
 // after a rest the first one goes at once. Between two messages with records to one replica:
-inline constexpr absl::Duration kSendInterval = absl::Milliseconds(1);
+inline constexpr absl::Duration kSendInterval = absl::Microseconds(500);
 // Between two syncs of a replica's log:
 inline constexpr absl::Duration kReplicaSyncInterval = absl::Milliseconds(10);
 // Acknowledgements that bring nothing but a new applied index wait so long for company.
