@@ -246,9 +246,12 @@ absl::Status DatabaseCapture::Extend(FileRole role, std::uint64_t size) {
   return size > now ? file->Truncate(size) : absl::OkStatus();
 }
 
-bool DatabaseCapture::SyncMayWait(FileRole role) {
+bool DatabaseCapture::PutOffSync(FileRole role) {
   absl::MutexLock files(&files_);
-  return role != FileRole::kMain || !MainSyncCanBePutOff();
+  if (role != FileRole::kMain || !MainSyncCanBePutOff()) return false;
+  application_syncs_ = true;
+  main_sync_due_ = true;
+  return true;
 }
 
 absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
@@ -258,13 +261,7 @@ absl::StatusOr<LogIndex> DatabaseCapture::Sync(FileRole role) {
     absl::MutexLock files(&files_);
     file = role == FileRole::kMain ? main_ : role == FileRole::kWal ? wal_ : journal_;
     if (role != FileRole::kWal) application_syncs_ = true;
-    if (role == FileRole::kMain) {
-      if (MainSyncCanBePutOff()) {
-        main_sync_due_ = true;
-        return LogIndex{};
-      }
-      main_synced_at_ = absl::Now();
-    }
+    if (role == FileRole::kMain) main_synced_at_ = absl::Now();
     if (role == FileRole::kMain && is_database_ && wal_mode_) {
       ECHOFS_RETURN_IF_ERROR(DrainLocked());
       absl::MutexLock logged(&logged_);

@@ -90,6 +90,7 @@ struct CaptureContext {
   // Commits are to be acknowledged by other nodes (design D1): those of applications that sync, or all.
   bool acknowledged = false;
   bool acknowledged_always = false;
+  absl::Duration main_sync_interval = kMainSyncInterval;
   // Called when LogPending has work; any thread, no lock of the caller's but the capture's own is held.
   std::function<void()> wake;
   Metrics* metrics = UnobservedMetrics();
@@ -112,8 +113,8 @@ class DatabaseCapture {
   absl::Status Extend(FileRole role, std::uint64_t size);
   // Returns the entry that is to be acknowledged before the application is answered (D1); zero when none is.
   absl::StatusOr<LogIndex> Sync(FileRole role);
-  // False when Sync has nothing to wait for.
-  bool SyncMayWait(FileRole role);
+  // Before Sync: true when the log can take the place of this sync, so that none is to be made.
+  bool PutOffSync(FileRole role);
   // The same for what was written to the WAL up to now, whether or not the application syncs: waits until it is in
   // the log.
   absl::StatusOr<LogIndex> CommitsToAcknowledge();

@@ -175,7 +175,7 @@ absl::StatusOr<bool> DatabaseCapture::RecordTransaction() {
 bool DatabaseCapture::MainSyncCanBePutOff() {
   if (!is_database_ || wal_mode_ || !journal_valid_ || journal_unread_) return false;
   const absl::Duration since = absl::Now() - main_synced_at_;
-  if (since < absl::ZeroDuration() || since >= kMainSyncInterval)
+  if (since < absl::ZeroDuration() || since >= context_.main_sync_interval)
     return false;  // or a clock that was set back
   {
     absl::MutexLock logged(&logged_);

@@ -108,7 +108,8 @@ class FileSystem {
   bool WriteMayWait(InodeNumber number, std::uint64_t offset, std::uint64_t size);
   bool UnlinkMayWait(InodeNumber parent, std::string_view name);
   bool TruncateMayWait(InodeNumber number);
-  bool SyncMayWait(InodeNumber number);
+  // True when a sync of this file has been put off (DatabaseCapture::PutOffSync): Sync is not to be called.
+  bool PutOffSync(InodeNumber number);
   // Of a database.
   bool IsJournal(InodeNumber number);
   // True when closing a descriptor matters to the file's database (-wal, -shm; design C3).

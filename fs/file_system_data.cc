@@ -354,12 +354,12 @@ bool FileSystem::WriteMayWait(InodeNumber number, std::uint64_t offset, std::uin
   return capture && capture->WriteMayWait(view.role, offset, size);
 }
 
-bool FileSystem::SyncMayWait(InodeNumber number) {
+bool FileSystem::PutOffSync(InodeNumber number) {
   const std::shared_ptr<Node> node = tree_.Find(number);
   if (!node) return false;
   const NodeView view = tree_.View(*node);
   const auto capture = CaptureOf(view.database, view.role);
-  return !capture || capture->SyncMayWait(view.role);
+  return capture && capture->PutOffSync(view.role);
 }
 
 bool FileSystem::IsJournal(InodeNumber number) {

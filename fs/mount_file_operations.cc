@@ -166,12 +166,14 @@ void Flush(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
 
 void Sync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) {
   FileSystem* const files = &Files(request);
-  const auto sync = [request, files, inode] {
+  if (files->PutOffSync(inode)) {
+    fuse_reply_err(request, 0);
+    return;
+  }
+  RunSync(request, [request, files, inode] {
     ReplyAcknowledged(request, inode, files->Sync(inode),
                       [request] { fuse_reply_err(request, 0); });
-  };
-  if (!files->SyncMayWait(inode)) return sync();
-  RunSync(request, sync);
+  });
 }
 
 // posix_fallocate must work: its emulation in libc would write into the database.

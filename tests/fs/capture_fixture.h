@@ -82,6 +82,8 @@ class CaptureFixture {
     context.log = log_.get();
     context.term = [] { return Term{1}; };
     context.wake = [] {};
+    context.main_sync_interval =
+        absl::InfiniteDuration();  // how busy the machine is shall not matter
     DatabasePosition position;
     position.name = "x.db";
     if (auto logged = log_->Position("x.db"); logged.ok()) position = *logged;

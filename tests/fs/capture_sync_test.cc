@@ -1,6 +1,5 @@
 // The sync of a database file in a rollback mode that the log takes the place of (database_capture.h): whatever the
 // disk held when the power went, recovery makes of it what the log says.
-#include <cerrno>
 #include <filesystem>
 #include <limits>
 #include <string>
@@ -82,9 +81,8 @@ TEST_CASE("C4: the log takes the place of a database file's sync, and what it ha
   const std::uint64_t syncs = Syncs(run, "update t set v='of the log' where id=2");
   run.fixture_.Run("update t set v='of the log, too' where id=30");
   run.fixture_.vfs_->allow = [](const char*, FileRole) { return false; };
-  CHECK(syncs == (mode == "delete"
-                      ? 3
-                      : 4));  // of the journal, twice, and of the log; and of the journal's end
+  // Of the journal, twice, and of the log; and of the journal's end.
+  CHECK(syncs == (mode == "delete" ? 3 : 4));
   run.PowerLoss();
   CHECK(run.FileDigestNow() != run.fixture_.log_->Position("x.db")->digest);
   run.CheckRecovered();
