@@ -117,6 +117,8 @@ class Copier {
                                     count, pages.first(), next_page_ - 1));
     }
     ECHOFS_RETURN_IF_ERROR(file_->WriteAt(FileSize(pages.first() - 1), AsBytes(data)));
+    file_->StartSync(FileSize(pages.first() - 1), data.size());
+    if (!rewind_) AddToDigest(static_cast<PageNumber>(pages.first()), AsBytes(data));
     next_page_ = pages.first() + count;
     fetched_ += count;
     task_.pages_done = fetched_;
@@ -163,6 +165,7 @@ class Copier {
       if (!entry) return absl::AbortedError("the log ends before the end of the copy");
       index = entry->index;
       if (entry->database != task_.database) continue;
+      changed_by_log_ = true;
       if (entry->kind == EntryKind::kDrop) {
         if (rewind_) return absl::AbortedError("it was deleted and made again");
         ECHOFS_RETURN_IF_ERROR(file_->Truncate(0));
@@ -201,27 +204,38 @@ class Copier {
     page_count_ = page_count;
   }
 
-  // A6: nothing is installed whose content was not checked as a whole.
+  void AddToDigest(PageNumber number, ByteView pages) {
+    for (std::size_t at = 0; at < pages.size(); at += begin_.page_size, ++number) {
+      if (number == LockPage(begin_.page_size)) continue;
+      digest_ += PageHash(number, pages.subspan(at, begin_.page_size));
+    }
+  }
+
+  // A6: nothing is installed whose content was not checked as a whole. What was received is hashed on its way; when
+  // entries of the log have changed it since, or there are fewer or more pages now, the file is read again.
   absl::Status CheckDigest() {
+    if (changed_by_log_ || next_page_ - 1 != end_.page_count) {
+      ECHOFS_RETURN_IF_ERROR(ReadDigest());
+    }
+    if (digest_ == end_.digest) return absl::OkStatus();
+    return absl::DataLossError(
+        fmt::format("the copy of {} at TXID {} has digest {:016x}, the history {:016x}",
+                    task_.database, end_.txid.value, digest_, end_.digest));
+  }
+
+  absl::Status ReadDigest() {
     std::vector<std::uint8_t> run(std::max<std::size_t>(kCopyRunSizeMax, begin_.page_size));
-    std::uint64_t digest = 0;
-    PageNumber number = 1;
+    digest_ = 0;
     for (std::uint64_t offset = 0; offset < FileSize(end_.page_count);) {
       if (task_.cancelled()) return Cancelled();
       const std::uint64_t size =
           std::min<std::uint64_t>(run.size(), FileSize(end_.page_count) - offset);
       const MutableByteView bytes(run.data(), static_cast<std::size_t>(size));
       ECHOFS_RETURN_IF_ERROR(ReadZeroFilled(*file_, offset, bytes));
-      for (std::size_t at = 0; at < bytes.size(); at += begin_.page_size, ++number) {
-        if (number == LockPage(begin_.page_size)) continue;
-        digest += PageHash(number, bytes.subspan(at, begin_.page_size));
-      }
+      AddToDigest(static_cast<PageNumber>(offset / begin_.page_size + 1), bytes);
       offset += size;
     }
-    if (digest == end_.digest) return absl::OkStatus();
-    return absl::DataLossError(
-        fmt::format("the copy of {} at TXID {} has digest {:016x}, the history {:016x}",
-                    task_.database, end_.txid.value, digest, end_.digest));
+    return absl::OkStatus();
   }
 
   const ChangeLog& log_;
@@ -236,6 +250,8 @@ class Copier {
   LogIndex end_index_;
   std::uint64_t next_page_ = 1;
   std::uint64_t fetched_ = 0;  // pages
+  std::uint64_t digest_ = 0;   // of the pages received
+  bool changed_by_log_ = false;
   // Of a rewind.
   const PagesWanted* const rewind_;
   PageSet in_file_;

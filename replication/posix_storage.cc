@@ -70,6 +70,11 @@ class PosixFile final : public File {
     return ::fdatasync(fd_) == 0 ? absl::OkStatus() : Failure(errno, "sync", path_);
   }
 
+  void StartSync(std::uint64_t offset, std::uint64_t size) override {
+    (void)::sync_file_range(fd_, static_cast<off_t>(offset), static_cast<off_t>(size),
+                            SYNC_FILE_RANGE_WRITE);
+  }
+
   absl::StatusOr<std::uint64_t> Size() const override {
     struct stat info;
     if (::fstat(fd_, &info) != 0) return Failure(errno, "stat", path_);

@@ -28,6 +28,9 @@ class File {
   virtual absl::Status Truncate(std::uint64_t size) = 0;
   // Makes content and size durable (fdatasync).
   virtual absl::Status Sync() = 0;
+  // A hint that this range has its content and will be synced: the disk may begin, so that Sync takes less. Reports no
+  // errors; those come from Sync.
+  virtual void StartSync(std::uint64_t /*offset*/, std::uint64_t /*size*/) {}
   virtual absl::StatusOr<std::uint64_t> Size() const = 0;
   // The descriptor for calls that are about metadata only (fstat, fchmod, fchown, futimens, fcntl
   // locks); -1 where there is none. Owned by this object.
