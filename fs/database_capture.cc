@@ -167,9 +167,10 @@ absl::Status DatabaseCapture::WriteMain(std::uint64_t offset, ByteView bytes) {
   if (wal_mode_) {
     ECHOFS_RETURN_IF_ERROR(CheckCheckpoint(offset, bytes));
     ECHOFS_RETURN_IF_ERROR(context_.log->Sync(position_.index));
-    ECHOFS_RETURN_IF_ERROR(main_->WriteAt(offset, bytes));
+    absl::Status written = main_->WriteAt(offset, bytes);
+    NoteCheckpoint(offset, bytes, written.ok());
     Failpoint("checkpoint.page_write.after");
-    return absl::OkStatus();
+    return written;
   }
   // Behind the committed pages is nothing of the database. SQLite makes room there before it has a journal
   // (SQLITE_FCNTL_SIZE_HINT); what comes to count is taken when a commit grows the database.

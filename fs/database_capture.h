@@ -39,10 +39,14 @@
 //  - when the last one is longer ago than kMainSyncInterval: that the disk fails is learned from syncs.
 //
 // Errors. A commit frame counts once it is in the file, also when its writer is told of an error afterwards: by
-// its sync, or by a later write of the same transaction. SQLite then believes that the transaction failed. From
-// any error on (`in_doubt_`), a start of a new WAL must prove that the database file has all that the log says
-// (CheckCheckpointed); else it would drop a commit that replicas have. WalCapture::CatchUp comes before
-// anything else that is done to the WAL, so an error while looking for commits hides none.
+// its sync, or by a later write of the same transaction. SQLite then believes that the transaction failed.
+// WalCapture::CatchUp comes before anything else that is done to the WAL, so an error while looking for commits hides none.
+//
+// A start of a new WAL, or its end, must prove that the database file has all that the log says (CheckCheckpointed); else
+// it would drop a commit that replicas have. SQLite does it in such a state after an error, and when the wal-index is not
+// this WAL's: a connection from before the node's restart, whose files are the earlier mount's, may open the -shm of this
+// one. For the pages whose last write was a checkpoint's of their newest content the proof is that write (`in_file`); the
+// others are read. From any error on (`in_doubt_`) all are.
 //
 // Neither. Before its first commit a database may be written freely; it becomes one change set when the last
 // writing descriptor closes (C6). Afterwards such writes are refused.
@@ -124,8 +128,8 @@ class DatabaseCapture {
   // The write would end the journal.
   bool EndsJournal(std::uint64_t offset, ByteView bytes);
   // Whether this offset in the WAL lies within a frame's page, and not at its begin or end, and the file has `size` more
-  // bytes behind it.
-  bool IsWithinOldFrame(std::uint64_t offset, std::uint64_t size);
+  // bytes behind it. A WAL that grows and is large gets them here, as zeros; the caller is then a writer into the WAL.
+  bool HasBytesBehindPartOfFrame(std::uint64_t offset, std::uint64_t size);
   // The application is told that its commit in the WAL failed, which may not be so (C3).
   void SetInDoubt();
   // The application removes the file: does what must come before and after `unlink`. A WAL that alone holds a
@@ -192,9 +196,18 @@ class DatabaseCapture {
   absl::Status RemoveMain(const std::function<absl::Status()>& unlink)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RestartWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  // A program that is not SQLite overwrites the WAL's header.
+  absl::Status SpoilWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  void ForgetWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status CatchUpWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RecordWithoutWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
-  absl::Status CheckCheckpointed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(logged_);
+  absl::Status CheckCheckpointed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  // A page whose newest committed content is in the WAL alone.
+  absl::StatusOr<std::optional<PageNumber>> PageNotInFile()
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
+  // A checkpoint has written, or not been able to.
+  void NoteCheckpoint(std::uint64_t offset, ByteView bytes, bool written)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status WriteFrames(std::uint64_t offset, ByteView bytes)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status CheckLogRoom(std::uint64_t offset, ByteView bytes)
@@ -280,6 +293,7 @@ class DatabaseCapture {
   struct WalPage {
     std::uint32_t frame;
     std::uint64_t hash;
+    bool in_file = false;  // the database file has it
   };
   // Newest logged frame of each page in the present WAL.
   absl::flat_hash_map<PageNumber, WalPage> wal_pages_ ABSL_GUARDED_BY(logged_);

@@ -15,6 +15,13 @@
 #include "replication/status_macros.h"
 
 namespace echofs::fs {
+namespace {
+
+// Below it a WAL has the size that SQLite gives it: by default it is checkpointed and used again at half of that.
+constexpr std::uint64_t kWalGrownFrom = 8 << 20;
+constexpr std::uint64_t kWalGrownBy = 1 << 20;
+
+}  // namespace
 
 absl::Status DatabaseCapture::SetWal(std::shared_ptr<File> file) {
   {
@@ -111,7 +118,7 @@ absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) 
   ECHOFS_RETURN_IF_ERROR(CatchUpWal());
   const bool restarts = wal_capture_->RestartsWal(offset, bytes);
   if (restarts) {
-    ECHOFS_RETURN_IF_ERROR(RestartWal());
+    ECHOFS_RETURN_IF_ERROR(wal_capture_->IsNewStart(offset, bytes) ? RestartWal() : SpoilWal());
   } else if (pending_.size() >= kPendingCommitsMax || !log_failure_.ok()) {
     ECHOFS_RETURN_IF_ERROR(DrainLocked());
   }
@@ -143,11 +150,28 @@ absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) 
 absl::Status DatabaseCapture::RestartWal() {
   ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
-  if (in_doubt_) ECHOFS_RETURN_IF_ERROR(CheckCheckpointed());
+  ECHOFS_RETURN_IF_ERROR(CheckCheckpointed());
+  ForgetWal();
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseCapture::SpoilWal() {
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
+  {
+    absl::MutexLock logged(&logged_);
+    ECHOFS_ASSIGN_OR_RETURN(const std::optional<PageNumber> missing, PageNotInFile());
+    if (!missing) {
+      ForgetWal();
+      return absl::OkStatus();
+    }
+  }
+  return RecordWithoutWal();
+}
+
+void DatabaseCapture::ForgetWal() {
   in_doubt_ = false;
   wal_pages_.clear();
   wal_hashes_.clear();
-  return absl::OkStatus();
 }
 
 // Somebody throws the WAL away: what it took from the history is taken back there too. If the node ends before the
@@ -160,38 +184,63 @@ absl::Status DatabaseCapture::RecordWithoutWal() {
   const absl::Status recorded = RecordMainFile(/*whole=*/false);
   dirty_.clear();
   ECHOFS_RETURN_IF_ERROR(recorded);
-  spdlog::warn("{}: its WAL was removed with commits that the database file lacks; they are undone",
-               name_);
-  in_doubt_ = false;
-  wal_pages_.clear();
-  wal_hashes_.clear();
+  spdlog::warn(
+      "{}: its WAL was removed, or overwritten by a program that is not SQLite, with commits that "
+      "the database file "
+      "lacks; they are undone",
+      name_);
+  ForgetWal();
   return absl::OkStatus();
 }
 
 absl::Status DatabaseCapture::CheckCheckpointed() {
-  std::vector<std::uint8_t> content(position_.page_size);
-  for (const auto& [page, newest] : wal_pages_) {
-    if (page > position_.page_count) continue;
-    ECHOFS_RETURN_IF_ERROR(
-        ReadZeroFilled(*main_, std::uint64_t{page - 1} * position_.page_size, content));
-    if (PageHash(page, content) == newest.hash) continue;
-    absl::Status refused = absl::FailedPreconditionError(fmt::format(
-        "a new start of the WAL would drop a committed transaction: page {} is not in the database "
-        "file",
-        page));
-    spdlog::error("{}: {}; refused", name_, std::string(refused.message()));
-    return refused;
-  }
-  return absl::OkStatus();
+  ECHOFS_ASSIGN_OR_RETURN(const std::optional<PageNumber> page, PageNotInFile());
+  if (!page) return absl::OkStatus();
+  in_doubt_ = true;
+  absl::Status refused = absl::FailedPreconditionError(fmt::format(
+      "a new start of the WAL would drop a committed transaction: page {} is not in the database "
+      "file",
+      *page));
+  spdlog::error("{}: {}; refused", name_, std::string(refused.message()));
+  return refused;
 }
 
-bool DatabaseCapture::IsWithinOldFrame(std::uint64_t offset, std::uint64_t size) {
+absl::StatusOr<std::optional<PageNumber>> DatabaseCapture::PageNotInFile() {
+  std::vector<std::uint8_t> content(position_.page_size);
+  for (auto& [page, newest] : wal_pages_) {
+    if (page > position_.page_count || (newest.in_file && !in_doubt_)) continue;
+    ECHOFS_RETURN_IF_ERROR(
+        ReadZeroFilled(*main_, std::uint64_t{page - 1} * position_.page_size, content));
+    if (PageHash(page, content) != newest.hash) return page;
+    newest.in_file = true;
+  }
+  return std::nullopt;
+}
+
+void DatabaseCapture::NoteCheckpoint(std::uint64_t offset, ByteView bytes, bool written) {
+  const std::uint32_t page_size = position_.page_size;
+  while (!bytes.empty()) {
+    const std::size_t size = std::min<std::uint64_t>(bytes.size(), page_size - offset % page_size);
+    const auto page = static_cast<PageNumber>(offset / page_size + 1);
+    if (const auto it = wal_pages_.find(page); it != wal_pages_.end()) {
+      it->second.in_file =
+          written && size == page_size && PageHash(page, bytes.first(size)) == it->second.hash;
+    }
+    offset += size;
+    bytes = bytes.subspan(size);
+  }
+}
+
+bool DatabaseCapture::HasBytesBehindPartOfFrame(std::uint64_t offset, std::uint64_t size) {
   absl::MutexLock files(&files_);
   if (!wal_capture_ || !wal_capture_->header() || offset < sqlite::kWalHeaderSize) return false;
   const std::uint64_t frame = wal_capture_->header()->page_size + sqlite::kFrameHeaderSize;
   if ((offset - sqlite::kWalHeaderSize) % frame <= sqlite::kFrameHeaderSize) return false;
   const absl::StatusOr<std::uint64_t> file_size = wal_->Size();
-  return file_size.ok() && *file_size >= offset + size;
+  if (!file_size.ok()) return false;
+  if (*file_size >= offset + size) return true;
+  return *file_size <= offset && offset >= kWalGrownFrom &&
+         wal_->Truncate(offset + kWalGrownBy).ok();
 }
 
 absl::StatusOr<LogIndex> DatabaseCapture::CommitsToAcknowledge() {
@@ -379,11 +428,14 @@ bool DatabaseCapture::HasCommitUnknownTo(ByteView shm) {
   if (index.salt1 == wal.salt1 && index.salt2 == wal.salt2) {
     return index.max_frame < wal_capture_->captured_frames();
   }
-  // The WAL is about to be started anew, and its frames are all in the database. Or the other way round: this
-  // WAL is the first one of its kind, with random salts, and the wal-index has not heard of it.
+  // The WAL is about to be started anew, and its frames are all in the database, or should be. Or the other way round:
+  // this WAL is the first one of its kind, with random salts, and the wal-index has not heard of it.
+  if (wal_capture_->captured_frames() == 0 || index.max_frame != 0) return false;
   const std::uint32_t restarts = index.salt1 - wal.salt1;
-  return wal_capture_->captured_frames() > 0 && index.max_frame == 0 &&
-         (restarts == 0 || restarts > kRestartsMax);
+  if (restarts == 0 || restarts > kRestartsMax || !pending_.empty()) return true;
+  absl::MutexLock logged(&logged_);
+  const absl::StatusOr<std::optional<PageNumber>> missing = PageNotInFile();
+  return !missing.ok() || missing->has_value();
 }
 
 }  // namespace echofs::fs

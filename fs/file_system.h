@@ -23,6 +23,7 @@
 #include "absl/synchronization/mutex.h"
 #include "fs/control_files.h"
 #include "fs/database.h"
+#include "fs/earlier_mount.h"
 #include "fs/file_tree.h"
 #include "replication/storage.h"
 
@@ -82,6 +83,10 @@ class FileSystem {
                                     const std::string& target, const Caller& caller);
   absl::StatusOr<std::string> ReadSymlink(InodeNumber number);
   absl::Status Unlink(InodeNumber parent, std::string_view name);
+  // Before a file is opened or created by a thread of an application: an error when it is a -wal, -shm or -journal and
+  // the process has its database open from an earlier mount (earlier_mount.h).
+  absl::Status CheckOpener(InodeNumber number, pid_t thread);
+  absl::Status CheckCreator(InodeNumber parent, std::string_view name, pid_t thread);
   absl::Status RemoveDirectory(InodeNumber parent, std::string_view name);
   absl::Status Rename(InodeNumber parent, std::string_view name, InodeNumber new_parent,
                       std::string_view new_name, unsigned flags);
@@ -164,6 +169,7 @@ class FileSystem {
   absl::StatusOr<NodeView> ViewWithFile(Node& node);
   absl::StatusOr<std::shared_ptr<File>> OpenBacking(Node& node, const std::string& path);
   absl::Status CheckCreate(const std::string& path, std::string_view name);
+  absl::Status CheckConnection(const std::string& path, pid_t thread);
   // Whether nobody has the database of this name open. May wait: for workers.
   bool IsAbandoned(const Node& parent, std::string_view database);
   absl::Status CheckMovable(const std::string& path, std::string_view name);
@@ -177,6 +183,7 @@ class FileSystem {
   PageCache* cache_ = nullptr;
   std::string mount_point_;
   FileTree tree_;
+  EarlierMount earlier_mount_;
   absl::Mutex opening_;  // one opener of backing files at a time
 };
 

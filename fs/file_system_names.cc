@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "fs/database_set.h"
 #include "fs/file_system.h"
+#include "fs/proc_stat.h"
 #include "replication/parent_directory.h"
 #include "replication/status_macros.h"
 
@@ -112,6 +113,33 @@ absl::Status FileSystem::CheckCreate(const std::string& path, std::string_view n
   struct stat st;
   if (lstat(BackingPath(base).c_str(), &st) != 0) return absl::OkStatus();
   return StatusFromErrno(EROFS, fmt::format("{}: this node is a replica", path));
+}
+
+absl::Status FileSystem::CheckConnection(const std::string& path, pid_t thread) {
+  const sqlite::FileName name = sqlite::ClassifyFileName(path);
+  if (name.role != sqlite::FileRole::kWal && name.role != sqlite::FileRole::kShm &&
+      name.role != sqlite::FileRole::kJournal) {
+    return absl::OkStatus();
+  }
+  if (!earlier_mount_.HasOpen(thread, std::string(name.database))) return absl::OkStatus();
+  const std::string text = fmt::format(
+      "{}: a process ({}) has it open from before this node was started, and cannot use it until "
+      "it has closed that "
+      "connection; restart the application if it does not do so by itself",
+      name.database, ProcName(ReadProcStat(thread)));
+  databases_->LogOnce(text);
+  return StatusFromErrno(EIO, text);
+}
+
+absl::Status FileSystem::CheckOpener(InodeNumber number, pid_t thread) {
+  const std::shared_ptr<Node> node = tree_.Find(number);
+  return node ? CheckConnection(tree_.Path(*node), thread) : absl::OkStatus();
+}
+
+absl::Status FileSystem::CheckCreator(InodeNumber parent_number, std::string_view name,
+                                      pid_t thread) {
+  const std::shared_ptr<Node> parent = tree_.Find(parent_number);
+  return parent ? CheckConnection(tree_.ChildPath(*parent, name), thread) : absl::OkStatus();
 }
 
 absl::StatusOr<Entry> FileSystem::Create(InodeNumber parent_number, std::string_view name,

@@ -1,10 +1,14 @@
-// Fewer requests for a frame of a WAL that is started anew.
+// Fewer requests for a frame of a WAL that is started anew, or grows and is large.
 //
 // SQLite writes a frame as a header of 24 bytes and a page, so a page lies across two pages of the kernel's cache. The
 // kernel ends a request at a cached page that it does not know whole: the page of a frame then comes as two requests. It
 // learns cached pages whole by reading, which a writer does not, or from us. So the first part of such a page is answered
 // only after the next stretch of the old WAL has been stored in the kernel: the following frames come in two requests each
 // instead of three.
+//
+// Where a large WAL grows there is no old one: the file is made longer, with zeros. SQLite takes what lies behind the last
+// frame for what an earlier WAL left there, and does not count on the file's size. A transaction that does not fit into
+// SQLite's cache gains most: it reads all its frames again at the end, to give them checksums, and the kernel has them now.
 //
 // Why nothing older than the file can be stored. What is stored is what the file holds at that moment, and nobody changes
 // these bytes before the store has ended: whoever writes into a WAL holds SQLite's WRITE lock, a replica's apply too, and
@@ -42,7 +46,7 @@ bool FileSystem::IsFirstPartOfFrame(InodeNumber number, std::uint64_t offset, st
   if (offset % kCachedPageSize == 0 || (offset + size) % kCachedPageSize != 0) return false;
   if (!KernelHasSuchPages()) return false;
   const std::shared_ptr<DatabaseCapture> capture = CaptureOfNode(number, sqlite::FileRole::kWal);
-  return capture != nullptr && capture->IsWithinOldFrame(offset + size, kCachedPageSize);
+  return capture != nullptr && capture->HasBytesBehindPartOfFrame(offset + size, kCachedPageSize);
 }
 
 void FileSystem::StoreOldWal(InodeNumber number, std::uint64_t offset) {

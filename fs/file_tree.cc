@@ -1,11 +1,21 @@
 #include "fs/file_tree.h"
 
 #include <algorithm>
+#include <random>
 #include <utility>
 
 namespace echofs::fs {
+namespace {
 
-FileTree::FileTree() {
+// Random, and such that all numbers have 32 bits: programs without large file support fail at others.
+InodeNumber FirstNumber() {
+  std::random_device random;
+  return std::uniform_int_distribution<InodeNumber>(2, InodeNumber{1} << 31)(random);
+}
+
+}  // namespace
+
+FileTree::FileTree() : next_number_(FirstNumber()) {
   root_ = std::make_shared<Node>(Node{1, ControlFile::kNone, 0, sqlite::FileRole::kMain, nullptr,
                                       "", false, 1, 0, 0, nullptr, nullptr, nullptr});
   nodes_[1] = root_;

@@ -1,7 +1,8 @@
 // The files of the mount as the kernel knows them: inode numbers, names, open backing files.
 //
-// Inode numbers are counted up and never reused while the mount lives (design section 12); I/O goes by
-// inode, so that a file that was removed stays usable to those who have it open.
+// Inode numbers are counted up and never reused while the mount lives (design section 12), and begin somewhere else in
+// each mount: by the number SQLite tells whether its database file is the one that the name has now, before it makes a
+// journal, and that of an earlier mount is not. I/O goes by inode, so that a file that was removed stays usable to those who have it open.
 #pragma once
 
 #include <cstdint>
@@ -108,7 +109,7 @@ class FileTree {
 
   absl::Mutex mutex_;
   std::shared_ptr<Node> root_;
-  InodeNumber next_number_ ABSL_GUARDED_BY(mutex_) = 2;
+  InodeNumber next_number_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<InodeNumber, std::shared_ptr<Node>> nodes_ ABSL_GUARDED_BY(mutex_);
   std::unordered_map<NameKey, std::shared_ptr<Node>, NameKeyHash> names_ ABSL_GUARDED_BY(mutex_);
 };

@@ -28,6 +28,10 @@ void SetOpenFlags(fuse_req_t request, fuse_ino_t inode, bool own, fuse_file_info
 void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) {
   FileSystem* const files = &Files(request);
   const bool own = IsOwn(request);
+  if (!own) {
+    const absl::Status allowed = files->CheckOpener(inode, fuse_req_ctx(request)->pid);
+    if (!allowed.ok()) return ReplyStatus(request, allowed);
+  }
   const bool may_wait = (info->flags & O_TRUNC) != 0 && files->TruncateMayWait(inode);
   Run(request, may_wait, [request, files, inode, own, opened = *info]() mutable {
     const absl::Status status = files->Open(inode, opened.flags, own);
@@ -43,6 +47,10 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
             fuse_file_info* info) {
   FileSystem& files = Files(request);
   const bool own = IsOwn(request);
+  if (!own) {
+    const absl::Status allowed = files.CheckCreator(parent, name, fuse_req_ctx(request)->pid);
+    if (!allowed.ok()) return ReplyStatus(request, allowed);
+  }
   const absl::StatusOr<Entry> entry =
       files.Create(parent, name, mode, info->flags, CallerOf(request), own);
   if (!entry.ok()) return ReplyStatus(request, entry.status());

@@ -1,7 +1,6 @@
 #include "fs/thread_placement.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <linux/fuse.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "fs/proc_stat.h"
 
 namespace echofs::fs {
 namespace {
@@ -55,17 +55,9 @@ PlacementMode PlacementModeOfProcess() {
 }
 
 int CpuOfStat(std::string_view stat) {
-  // The second field is a name in parentheses and may hold anything; the third one follows the last of them.
-  const std::size_t name_end = stat.rfind(')');
-  if (name_end == std::string_view::npos) return -1;
-  std::string_view rest = stat.substr(name_end + 1);
-  for (int field = 2; field < kCpuField; ++field) {
-    const std::size_t space = rest.find(' ');
-    if (space == std::string_view::npos) return -1;
-    rest.remove_prefix(space + 1);
-  }
+  const std::string_view text = ProcStatField(stat, kCpuField);
   int cpu = -1;
-  const auto result = std::from_chars(rest.data(), rest.data() + rest.size(), cpu);
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), cpu);
   return result.ec == std::errc() && cpu >= 0 ? cpu : -1;
 }
 
@@ -116,11 +108,7 @@ void ThreadPlacement::OnRequest(const void* request, std::size_t size) {
 void ThreadPlacement::Follow(pid_t client) {
   client_ = client;
   writes_ = 0;
-  const int file = open(fmt::format("/proc/{}/stat", client).c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return;
-  char buffer[1024];
-  const int cpu = CpuOfStat(ReadSome(file, buffer, sizeof(buffer)));
-  close(file);
+  const int cpu = CpuOfStat(ReadProcStat(client));
   if (cpu < 0 || cpu == cpu_ || cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed_)) return;
   cpu_set_t one;
   CPU_ZERO(&one);

@@ -63,6 +63,13 @@ bool WalCapture::RestartsWal(std::uint64_t offset, ByteView bytes) const {
   return offset < sqlite::kWalHeaderSize && !bytes.empty();
 }
 
+bool WalCapture::IsNewStart(std::uint64_t offset, ByteView bytes) const {
+  if (offset != 0 || bytes.size() < sqlite::kWalHeaderSize) return false;
+  const std::optional<sqlite::WalHeader> header =
+      sqlite::ParseWalHeader(bytes.first(sqlite::kWalHeaderSize));
+  return header && (header->salt1 != header_->salt1 || header->salt2 != header_->salt2);
+}
+
 absl::Status WalCapture::CheckCommitFrame(std::uint64_t offset, ByteView bytes) const {
   if (!appended_.Continues(offset, bytes.size()) || !appended_.has_header() ||
       !HasNoChecksum(appended_.header()) ||

@@ -71,6 +71,8 @@ class WalCapture {
   absl::Status CheckPageOne(std::uint64_t offset, ByteView bytes);
   // True when the write starts the WAL anew, or ends it: then all captured frames must be in the log (C5).
   bool RestartsWal(std::uint64_t offset, ByteView bytes) const;
+  // Of such a write: whether it is how SQLite does it, with a valid header that has other salts.
+  bool IsNewStart(std::uint64_t offset, ByteView bytes) const;
 
   // To be told after the write is in the file; appends commits that it completed to `commits`.
   // Also after an error `commits` are captured; then CatchUp is due.

@@ -14,7 +14,7 @@ import time
 import harness
 from memory_cgroup import MemoryCgroup
 
-SECONDS = harness.scaled(20, 300)
+SECONDS = harness.scaled(10, 300)
 
 
 class ReplicaLoadTest(harness.ClusterTest):

@@ -166,6 +166,7 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
 }
 
 TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undone in the history") {
+  const bool in_doubt = GENERATE(true, false);
   CaptureFixture f;
   f.Open();
   f.Run("pragma journal_mode=wal");
@@ -174,7 +175,7 @@ TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undon
   f.Run("pragma wal_checkpoint(truncate)");
   f.Run("insert into t(v) values('in the WAL alone')");
   f.Run(Fill(100, 500));
-  f.capture_->SetInDoubt();
+  if (in_doubt) f.capture_->SetInDoubt();
   // Its last connection dies.
   f.vfs_->allow = [](const char*, FileRole) { return false; };
   f.Close();
@@ -186,13 +187,34 @@ TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undon
   const auto fail = [] { return StatusFromErrno(EIO, "made to fail"); };
   CHECK_FALSE(f.capture_->Remove(FileRole::kWal, fail, /*abandoned=*/true).ok());
   f.Check();
-  f.capture_->SetInDoubt();
+  if (in_doubt) f.capture_->SetInDoubt();
   REQUIRE(f.capture_->Remove(FileRole::kWal, unlink, /*abandoned=*/true).ok());
   CHECK_FALSE(std::filesystem::exists(f.path_ + "-wal"));
   f.Check();
   std::filesystem::remove(f.path_ + "-shm");
   f.Open();
   CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "checkpointed");
+  f.CheckImage();
+}
+
+TEST_CASE(
+    "C3: what a WAL alone held is undone in the history when a program overwrites its header") {
+  CaptureFixture f;
+  f.Open();
+  f.Run("pragma journal_mode=wal");
+  f.Run("create table t(id integer primary key, v)");
+  f.Run("insert into t(v) values('checkpointed')");
+  f.Run("pragma wal_checkpoint(truncate)");
+  f.Run("insert into t(v) values('in the WAL alone')");
+  f.vfs_->allow = [](const char*, FileRole) { return false; };
+  f.Close();
+  f.vfs_->allow = nullptr;
+  REQUIRE(f.capture_->Write(FileRole::kWal, 0, std::vector<std::uint8_t>(100)).ok());
+  f.Check();
+  std::filesystem::remove(f.path_ + "-shm");
+  f.Open();
+  CHECK(CaptureFixture::Ask(f.db_, "select group_concat(v) from t") == "checkpointed");
+  f.Run("insert into t(v) values('afterwards')");
   f.CheckImage();
 }
 
