@@ -43,7 +43,11 @@ class StarvationMeter {
   static constexpr std::uint32_t kInterval = 8;
 
  private:
+  void StartWindow();
+
   absl::Duration last_run_delay_;
+  absl::Duration window_waited_;
+  std::uint32_t window_requests_ = 0;
   bool idle_ = true;
   absl::Time since_ = absl::InfinitePast();  // idle_ is what it is
   absl::Duration pause_;                     // the last one

@@ -14,8 +14,8 @@
 namespace echofs::fs {
 namespace {
 
-constexpr absl::Duration kQuick = absl::Microseconds(3);  // a switch on the same CPU
-constexpr absl::Duration kStarved = absl::Milliseconds(1);
+constexpr absl::Duration kQuick = absl::Microseconds(30);  // a switch on the same CPU
+constexpr absl::Duration kStarved = absl::Milliseconds(30);
 
 std::string OwnStat() {
   std::ifstream file("/proc/thread-self/stat");
@@ -50,6 +50,19 @@ TEST_CASE("a thread that gets the CPU at once stays SCHED_IDLE") {
   for (int i = 0; i < 100; ++i) {
     const std::uint32_t requests = StarvationMeter::kInterval;
     run_delay += kQuick * requests;
+    now += absl::Milliseconds(1);
+    CHECK(meter.MayBeIdle(run_delay, requests, now));
+  }
+}
+
+TEST_CASE("a thread that waits for long now and then stays SCHED_IDLE") {
+  StarvationMeter meter;
+  absl::Time now = absl::UnixEpoch();
+  absl::Duration run_delay;
+  for (int i = 0; i < 200; ++i) {
+    const std::uint32_t requests = StarvationMeter::kInterval;
+    run_delay += kQuick * requests;
+    if (i % 20 == 0) run_delay += absl::Milliseconds(15);
     now += absl::Milliseconds(1);
     CHECK(meter.MayBeIdle(run_delay, requests, now));
   }
