@@ -85,7 +85,7 @@ std::string FileTree::PathLocked(const Node& node) {
   std::string path = node.name;
   for (const Node* up = node.parent.get(); up != nullptr && up != root_.get();
        up = up->parent.get()) {
-    path = up->name + "/" + path;
+    path.insert(0, up->name + "/");
   }
   return path;
 }
