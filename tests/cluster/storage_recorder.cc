@@ -373,8 +373,7 @@ REFUSE_DESCRIPTOR(int, fallocate64, (int fd, int mode, off64_t offset, off64_t s
 REFUSE_DESCRIPTOR(int, posix_fallocate, (int fd, off_t offset, off_t size), (fd, offset, size), fd)
 REFUSE_DESCRIPTOR(int, posix_fallocate64, (int fd, off64_t offset, off64_t size),
                   (fd, offset, size), fd)
-REFUSE_DESCRIPTOR(int, sync_file_range, (int fd, off64_t offset, off64_t size, unsigned flags),
-                  (fd, offset, size, flags), fd)
+// sync_file_range makes nothing durable: whatever it has written, the power may take.
 REFUSE_DESCRIPTOR(ssize_t, copy_file_range,
                   (int from, off64_t* from_offset, int to, off64_t* to_offset, size_t size,
                    unsigned flags),
