@@ -300,11 +300,7 @@ absl::Status DatabaseCapture::Remove(FileRole role, const std::function<absl::St
     case FileRole::kWal: {
       if (is_database_) {
         ECHOFS_RETURN_IF_ERROR(CatchUpWal());
-        absl::Status restarted = RestartWal();
-        if (!restarted.ok() && abandoned && in_doubt_ && pending_.empty()) {
-          restarted = RecordWithoutWal();
-        }
-        ECHOFS_RETURN_IF_ERROR(restarted);
+        ECHOFS_RETURN_IF_ERROR(abandoned ? DiscardWal() : RestartWal());
       }
       Failpoint("checkpoint.wal_remove.before");
       absl::Status removed = unlink();

@@ -196,11 +196,10 @@ class DatabaseCapture {
   absl::Status RemoveMain(const std::function<absl::Status()>& unlink)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status RestartWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
-  // A program that is not SQLite overwrites the WAL's header.
-  absl::Status SpoilWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
+  // Somebody throws the WAL away, or overwrites its header without being SQLite.
+  absl::Status DiscardWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   void ForgetWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   absl::Status CatchUpWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
-  absl::Status RecordWithoutWal() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_);
   absl::Status CheckCheckpointed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(files_, logged_);
   // A page whose newest committed content is in the WAL alone.
   absl::StatusOr<std::optional<PageNumber>> PageNotInFile()

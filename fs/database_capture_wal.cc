@@ -118,7 +118,7 @@ absl::Status DatabaseCapture::WriteFrames(std::uint64_t offset, ByteView bytes) 
   ECHOFS_RETURN_IF_ERROR(CatchUpWal());
   const bool restarts = wal_capture_->RestartsWal(offset, bytes);
   if (restarts) {
-    ECHOFS_RETURN_IF_ERROR(wal_capture_->IsNewStart(offset, bytes) ? RestartWal() : SpoilWal());
+    ECHOFS_RETURN_IF_ERROR(wal_capture_->IsNewStart(offset, bytes) ? RestartWal() : DiscardWal());
   } else if (pending_.size() >= kPendingCommitsMax || !log_failure_.ok()) {
     ECHOFS_RETURN_IF_ERROR(DrainLocked());
   }
@@ -155,40 +155,30 @@ absl::Status DatabaseCapture::RestartWal() {
   return absl::OkStatus();
 }
 
-absl::Status DatabaseCapture::SpoilWal() {
-  ECHOFS_RETURN_IF_ERROR(DrainLocked());
-  {
-    absl::MutexLock logged(&logged_);
-    ECHOFS_ASSIGN_OR_RETURN(const std::optional<PageNumber> missing, PageNotInFile());
-    if (!missing) {
-      ForgetWal();
-      return absl::OkStatus();
-    }
-  }
-  return RecordWithoutWal();
-}
-
 void DatabaseCapture::ForgetWal() {
   in_doubt_ = false;
   wal_pages_.clear();
   wal_hashes_.clear();
 }
 
-// Somebody throws the WAL away: what it took from the history is taken back there too. If the node ends before the
-// file is gone, the commits are found in it again.
-absl::Status DatabaseCapture::RecordWithoutWal() {
+// What the WAL took from the history is taken back there too. If the node ends before the file is gone, the commits are
+// found in it again.
+absl::Status DatabaseCapture::DiscardWal() {
+  ECHOFS_RETURN_IF_ERROR(DrainLocked());
   absl::MutexLock logged(&logged_);
-  for (const auto& [page, newest] : wal_pages_) {
-    if (page <= position_.page_count) dirty_[page] = newest.hash;
+  ECHOFS_ASSIGN_OR_RETURN(const std::optional<PageNumber> missing, PageNotInFile());
+  if (missing) {
+    for (const auto& [page, newest] : wal_pages_) {
+      if (page <= position_.page_count) dirty_[page] = newest.hash;
+    }
+    const absl::Status recorded = RecordMainFile(/*whole=*/false);
+    dirty_.clear();
+    ECHOFS_RETURN_IF_ERROR(recorded);
+    spdlog::warn(
+        "{}: its WAL was removed, or overwritten by a program that is not SQLite, with commits "
+        "that the database file lacks; they are undone",
+        name_);
   }
-  const absl::Status recorded = RecordMainFile(/*whole=*/false);
-  dirty_.clear();
-  ECHOFS_RETURN_IF_ERROR(recorded);
-  spdlog::warn(
-      "{}: its WAL was removed, or overwritten by a program that is not SQLite, with commits that "
-      "the database file "
-      "lacks; they are undone",
-      name_);
   ForgetWal();
   return absl::OkStatus();
 }

@@ -165,9 +165,10 @@ TEST_CASE("C6: a write without a journal is refused once the database has commit
   f.CheckImage();
 }
 
-TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undone in the history") {
-  const bool in_doubt = GENERATE(true, false);
-  CaptureFixture f;
+namespace {
+
+// The row 'checkpointed' is in the database file, all others in the WAL alone, whose last connection dies.
+void LeaveCommitsInWal(CaptureFixture& f, bool in_doubt) {
   f.Open();
   f.Run("pragma journal_mode=wal");
   f.Run("create table t(id integer primary key, v)");
@@ -176,10 +177,17 @@ TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undon
   f.Run("insert into t(v) values('in the WAL alone')");
   f.Run(Fill(100, 500));
   if (in_doubt) f.capture_->SetInDoubt();
-  // Its last connection dies.
   f.vfs_->allow = [](const char*, FileRole) { return false; };
   f.Close();
   f.vfs_->allow = nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undone in the history") {
+  const bool in_doubt = GENERATE(true, false);
+  CaptureFixture f;
+  LeaveCommitsInWal(f, in_doubt);
   const auto unlink = [&f] { return PosixStorage()->Remove(f.path_ + "-wal"); };
   CHECK(absl::IsFailedPrecondition(f.capture_->Remove(FileRole::kWal, unlink)));
   CHECK(std::filesystem::exists(f.path_ + "-wal"));
@@ -200,15 +208,7 @@ TEST_CASE("C3: a WAL that alone holds a commit is kept, or what it held is undon
 TEST_CASE(
     "C3: what a WAL alone held is undone in the history when a program overwrites its header") {
   CaptureFixture f;
-  f.Open();
-  f.Run("pragma journal_mode=wal");
-  f.Run("create table t(id integer primary key, v)");
-  f.Run("insert into t(v) values('checkpointed')");
-  f.Run("pragma wal_checkpoint(truncate)");
-  f.Run("insert into t(v) values('in the WAL alone')");
-  f.vfs_->allow = [](const char*, FileRole) { return false; };
-  f.Close();
-  f.vfs_->allow = nullptr;
+  LeaveCommitsInWal(f, /*in_doubt=*/false);
   REQUIRE(f.capture_->Write(FileRole::kWal, 0, std::vector<std::uint8_t>(100)).ok());
   f.Check();
   std::filesystem::remove(f.path_ + "-shm");
