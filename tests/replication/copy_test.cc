@@ -4,7 +4,12 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "echofs/v1/replication.pb.h"
+#include "replication/database_copy.h"
+#include "replication/digest.h"
+#include "replication/wire.h"
 #include "tests/catch.h"
+#include "tests/replication/temp_directory.h"
 #include "tests/replication/test_cluster.h"
 
 namespace echofs {
@@ -30,6 +35,56 @@ void StartOldPrimary(TestNode& a) {
   a.Commit("y.db", 5);
   a.ForgetLog();
   REQUIRE(a.log().first_index() > LogIndex{11});
+}
+
+// A primary that sends two pages and says what digest they have.
+class TwoPages final : public FetchCall {
+ public:
+  explicit TwoPages(std::uint64_t digest) {
+    position_.name = "x.db";
+    position_.txid = {1};
+    position_.page_size = 512;
+    position_.page_count = 2;
+    position_.digest = digest;
+  }
+  bool Read(v1::FetchDatabaseResponse* response) override {
+    response->Clear();
+    switch (step_++) {
+      case 0:
+        ToMessage(position_, response->mutable_begin()->mutable_position());
+        return true;
+      case 1:
+        response->mutable_pages()->set_first(1);
+        response->mutable_pages()->set_data(std::string(512, 'a') + std::string(512, 'b'));
+        return true;
+      case 2:
+        ToMessage(position_, response->mutable_end()->mutable_position());
+        return true;
+      default:
+        return false;
+    }
+  }
+  void Cancel() override {}
+  absl::Status Finish() override { return absl::OkStatus(); }
+
+ private:
+  DatabasePosition position_;
+  int step_ = 0;
+};
+
+TEST_CASE("a copy whose digest is not the history's is not taken (A6)") {
+  const std::uint64_t right =
+      PageHash(1, AsBytes(std::string(512, 'a'))) + PageHash(2, AsBytes(std::string(512, 'b')));
+  const std::uint64_t wrong = GENERATE(0, 1);
+  TempDirectory directory;
+  const auto log = ChangeLog::Open(directory / "log", {});
+  REQUIRE(log.ok());
+  const std::string path = directory / "copy";
+  TwoPages call(right + wrong);
+  CopyTask task("x.db", std::nullopt);
+  const auto copy = CopyDatabase(PosixStorage(), **log, call, path, task);
+  CHECK(copy.status().code() == (wrong == 0 ? absl::StatusCode::kOk : absl::StatusCode::kDataLoss));
+  CHECK(std::filesystem::exists(path) == copy.ok());
 }
 
 TEST_CASE("a late joiner gets first copies while the primary commits") {
